@@ -1,0 +1,111 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+from typing import Optional, Tuple
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from pvd_mm.ops import dynamic_deconv2d
+from pvd_mm.ops.checks import FORMULATIONS, check_choice
+
+from .association import PixelAssociation
+from .layers import ConcatConv1x1
+
+
+class DecodingStep(BaseModule):
+    """One repeated block of the decoder (eq. 4, Fig. 3b and 3d).
+
+    ====== ================================== =====================
+    symbol meaning                            shape
+    ====== ================================== =====================
+    A      ``fine``, input of an encoder step (N, C_A, H_A, W_A)
+    B      ``coarse``, its output             (N, C_B, H_B, W_B)
+    V      votes, from A and B                (N, G·k², H_B, W_B)
+    C      ``decoded``, from the step above   (N, C_obj, H_B, W_B)
+    M      ``fused``, 1×1 conv of concat B, C (N, C_obj, H_B, W_B)
+    D      the result                         (N, C_obj, H_A, W_A)
+    ====== ================================== =====================
+
+    The fusing convolution starts as M = C plus little of B: together with
+    votes that start as upsampling, a chain of steps starts as upsampling.
+
+    Args:
+        in_channels (int): C_A.
+        out_channels (int): C_B.
+        channels (int): C_obj, the channels that are decoded.
+        kernel_size (int): Side k of the window, odd. Defaults to 3.
+        groups (int): Number G of groups of votes. Defaults to 1.
+        formulation (str): 'exact' or 'factored', see
+            :func:`pvd_mm.ops.dynamic_deconv2d`. Defaults to 'exact'.
+        backend (str): Backend of the op. Defaults to 'auto'.
+        init_cfg (dict, optional): Defaults to None.
+        **votes: Arguments of :class:`PixelAssociation`.
+
+    Raises:
+        ValueError: If ``groups`` does not divide ``channels``, or an argument
+            is out of range.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 out_channels: int,
+                 channels: int,
+                 kernel_size: int = 3,
+                 groups: int = 1,
+                 formulation: str = 'exact',
+                 backend: str = 'auto',
+                 init_cfg: Optional[dict] = None,
+                 **votes) -> None:
+        super().__init__(init_cfg)
+        check_choice('formulation', formulation, FORMULATIONS)
+        self.association = PixelAssociation(in_channels, out_channels,
+                                            kernel_size, groups, **votes)
+        if channels % groups:
+            raise ValueError(f'groups must divide the {channels} decoded '
+                             f'channels, but got groups={groups}')
+        self.fuse = ConcatConv1x1([out_channels, channels], channels)
+        self.kernel_size = kernel_size
+        self.groups = groups
+        self.formulation = formulation
+        self.backend = backend
+        self._init_fuse()
+
+    def init_weights(self) -> None:
+        """Initialise as mmengine does, but the fusion as M = C + little B."""
+        first = not self.is_init
+        super().init_weights()
+        if first:
+            self._init_fuse()
+
+    def _init_fuse(self) -> None:
+        from_coarse, from_decoded = torch.split(
+            self.fuse.weight.data, self.fuse.parts, dim=1)
+        nn.init.normal_(from_coarse, std=0.01)
+        from_decoded.copy_(torch.eye(len(from_decoded))[..., None, None])
+        nn.init.zeros_(self.fuse.bias)
+
+    def votes(self, fine: Tensor, coarse: Tensor, stride: int) -> Tensor:
+        """V from A and B; see :class:`PixelAssociation`."""
+        return self.association(fine, coarse, stride)
+
+    def decode(self, coarse: Tensor, decoded: Tensor, votes: Tensor,
+               size: Tuple[int, int], stride: int) -> Tensor:
+        """D, of ``size`` (H_A, W_A), from B, C and V."""
+        fused = self.fuse(coarse, decoded)
+        # under autocast M and V may have left their layers in two dtypes
+        votes = votes.to(fused.dtype)
+        return dynamic_deconv2d(
+            fused,
+            votes,
+            self.kernel_size,
+            stride,
+            output_size=size,
+            groups=self.groups,
+            formulation=self.formulation,
+            backend=self.backend)
+
+    def forward(self, fine: Tensor, coarse: Tensor, decoded: Tensor,
+                stride: int) -> Tensor:
+        """D from A, B and C: regress the votes, then decode by them."""
+        votes = self.votes(fine, coarse, stride)
+        return self.decode(coarse, decoded, votes, fine.shape[2:], stride)

@@ -1,0 +1,13 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The dynamic deconvolution, on torch alone.
+
+Nothing in this package imports mmengine, mmcv, mmseg or mmdet.
+"""
+from .functional import dynamic_deconv2d
+from .modules import DynamicDeconv2d, DynamicDeconv2dPack
+from .start import upsampling_kernel
+
+__all__ = [
+    'DynamicDeconv2d', 'DynamicDeconv2dPack', 'dynamic_deconv2d',
+    'upsampling_kernel'
+]

@@ -1,0 +1,178 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The paper's matrix form (sections 3.4 and 3.5): shift and add.
+
+One pass over the map for each of the k² positions in the window, for any
+stride: the position (u, v) of all windows together is a strided slice of the
+output. Products are added in place, so that no temporary is larger than the
+output, let alone k² times as large.
+
+Shape shorthand: N batch, G groups, C channels per group, K = k² positions,
+(H, W) input size, (H', W') output size.
+"""
+from typing import Iterator, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import Function
+
+from ..checks import Geometry
+
+
+def run(input: Tensor, votes: Tensor, geometry: Geometry,
+        formulation: str) -> Tensor:
+    """See :func:`pvd_mm.ops.dynamic_deconv2d`."""
+    n, c, h, w = input.shape
+    groups = geometry.groups
+    fused = input.reshape(n, groups, c // groups, h, w)
+    votes = votes.reshape(n, groups, geometry.kernel_size**2, h, w)
+    function = _Exact if formulation == 'exact' else _Factored
+    output = function.apply(fused, votes, geometry)
+    return output.reshape(n, c, *geometry.output_size)
+
+
+def _shifts(geometry: Geometry, height: int,
+            width: int) -> Iterator[Tuple[int, tuple, tuple]]:
+    """For each position: its number, which input pixels reach the output
+    from there, and the output pixels they reach."""
+    k, s, p, (out_h, out_w), _ = geometry
+
+    def side(offset: int, size: int, out: int) -> Optional[tuple]:
+        # pixel i reaches s·i + offset, which must lie in [0, out)
+        first = max(0, -(offset // s))
+        last = min(size, -((offset - out) // s))
+        if first >= last:
+            return None
+        start = s * first + offset
+        return (slice(first, last),
+                slice(start, start + s * (last - first - 1) + 1, s))
+
+    for u in range(k):
+        rows = side(u - p, height, out_h)
+        for v in range(k):
+            cols = side(v - p, width, out_w)
+            if rows and cols:
+                yield (u * k + v, (..., rows[0], cols[0]),
+                       (..., rows[1], cols[1]))
+
+
+def _accumulator(like: Tensor, *shape: int) -> Tensor:
+    """Zeros to add to: half precision is summed in single, as torch's own
+    convolutions do."""
+    dtype = like.dtype
+    if dtype in (torch.half, torch.bfloat16):
+        dtype = torch.float32
+    return like.new_zeros(shape, dtype=dtype)
+
+
+def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
+    """D from M (N, G, C, H, W) and V (N, G, K, H, W): eqs. 8, 9 and 11."""
+    n, g, c, h, w = fused.shape
+    output = _accumulator(fused, n, g, c, *geometry.output_size)
+    for position, source, target in _shifts(geometry, h, w):
+        # addcmul wants one dtype; the slices of half maps are small casts
+        output[target].addcmul_(fused[source].to(output.dtype),
+                                votes[:, :, position, None][source].to(
+                                    output.dtype))
+    return output.to(fused.dtype)
+
+
+def _gather(grad: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
+    """The gradient by M: every pixel sums its window of ∂D by its votes."""
+    n, g, _, h, w = votes.shape
+    fused_grad = _accumulator(grad, n, g, grad.size(2), h, w)
+    for position, source, target in _shifts(geometry, h, w):
+        fused_grad[source].addcmul_(
+            grad[target].to(fused_grad.dtype),
+            votes[:, :, position, None][source].to(fused_grad.dtype))
+    return fused_grad.to(grad.dtype)
+
+
+def _correlate(grad: Tensor, fused: Tensor, geometry: Geometry) -> Tensor:
+    """The gradient by V: ∂D at (u, v) of a pixel's window times its M, summed
+    over the channels of the group."""
+    n, g, _, h, w = fused.shape
+    votes_grad = _accumulator(grad, n, g, geometry.kernel_size**2, h, w)
+    for position, source, target in _shifts(geometry, h, w):
+        votes_grad[:, :, position][source] = torch.sum(
+            grad[target] * fused[source], dim=2, dtype=votes_grad.dtype)
+    return votes_grad.to(grad.dtype)
+
+
+class _Exact(Function):
+    """Its backward pass is made of differentiable operations, so that the
+    second derivative is autograd's."""
+
+    @staticmethod
+    def forward(ctx, fused: Tensor, votes: Tensor,
+                geometry: Geometry) -> Tensor:
+        ctx.save_for_backward(fused, votes)
+        ctx.geometry = geometry
+        return _scatter(fused, votes, geometry)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        fused, votes = ctx.saved_tensors
+        fused_grad = votes_grad = None
+        if ctx.needs_input_grad[0]:
+            fused_grad = _gather(grad, votes, ctx.geometry)
+        if ctx.needs_input_grad[1]:
+            votes_grad = _correlate(grad, fused, ctx.geometry)
+        return fused_grad, votes_grad, None
+
+
+def _own_source(size: int, out: int, geometry: Geometry,
+                device: torch.device) -> Tensor:
+    """Which input row (or column) each output row belongs to, (H',)."""
+    centre = (geometry.kernel_size - 1) // 2 - geometry.padding
+    own = torch.arange(out, device=device).sub_(centre)
+    return own.div_(geometry.stride, rounding_mode='floor').clamp_(0, size - 1)
+
+
+def _expand(fused: Tensor, geometry: Geometry) -> Tensor:
+    """M of every output pixel's own source, (N, G, C, H', W')."""
+    for dim in (3, 4):
+        out = geometry.output_size[dim - 3]
+        own = _own_source(fused.size(dim), out, geometry, fused.device)
+        fused = fused.index_select(dim, own)
+    return fused
+
+
+def _contract(grad: Tensor, size: Tuple[int, int],
+              geometry: Geometry) -> Tensor:
+    """The adjoint of :func:`_expand`."""
+    for dim in (4, 3):
+        own = _own_source(size[dim - 3], grad.size(dim), geometry, grad.device)
+        shape = list(grad.shape)
+        shape[dim] = size[dim - 3]
+        grad = grad.new_zeros(shape).index_add(dim, own, grad)
+    return grad
+
+
+def _vote_sum(votes: Tensor, geometry: Geometry) -> Tensor:
+    """Σ of the votes that reach each output pixel, (N, G, 1, H', W')."""
+    ones = votes.new_ones(()).expand(votes[:, :, :1].shape)
+    return _scatter(ones, votes, geometry)
+
+
+class _Factored(Function):
+
+    @staticmethod
+    def forward(ctx, fused: Tensor, votes: Tensor,
+                geometry: Geometry) -> Tensor:
+        ctx.save_for_backward(fused, votes)
+        ctx.geometry = geometry
+        return _expand(fused, geometry) * _vote_sum(votes, geometry)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        fused, votes = ctx.saved_tensors
+        geometry = ctx.geometry
+        fused_grad = votes_grad = None
+        if ctx.needs_input_grad[0]:
+            fused_grad = _contract(grad * _vote_sum(votes, geometry),
+                                   tuple(fused.shape[3:]), geometry)
+        if ctx.needs_input_grad[1]:
+            sum_grad = (grad * _expand(fused, geometry)).sum(2, keepdim=True)
+            ones = fused.new_ones(()).expand(fused[:, :, :1].shape)
+            votes_grad = _correlate(sum_grad, ones, geometry)
+        return fused_grad, votes_grad, None

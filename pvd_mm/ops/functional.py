@@ -1,0 +1,92 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+from typing import Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from .backends import get_backend
+from .checks import check_arguments
+
+
+def dynamic_deconv2d(input: Tensor,
+                     votes: Tensor,
+                     kernel_size: int = 3,
+                     stride: int = 1,
+                     padding: Optional[int] = None,
+                     output_size: Optional[Sequence[int]] = None,
+                     groups: int = 1,
+                     formulation: str = 'exact',
+                     backend: str = 'auto') -> Tensor:
+    r"""Transposed convolution whose kernel differs from pixel to pixel.
+
+    Every input pixel scatters its value, weighted by its own :math:`k^2`
+    votes, over its :math:`k \times k` window of the output:
+
+    .. math::
+        D_{n,\,c,\,s i + u - p,\,s j + v - p} \mathrel{+}=
+        M_{n,\,c,\,i,\,j} \; V_{n,\,g(c)\,k^2 + u k + v,\,i,\,j}
+
+    With votes that are constant over the map this is
+    ``torch.nn.functional.conv_transpose2d`` with that kernel for every
+    channel (``groups=C``).
+
+    Shape shorthand: N batch, C channels, G groups, k kernel size, s stride,
+    (H, W) input size, (H', W') output size.
+
+    Args:
+        input (Tensor): The map M to decode, (N, C, H, W), floating point.
+        votes (Tensor): The votes V, also called pixel association degrees,
+            (N, G·k², H, W): for each group the k×k window of each input
+            pixel, row-major.
+        kernel_size (int): Side k of the window, odd. Defaults to 3.
+        stride (int): Stride s, the upsampling factor. Defaults to 1.
+        padding (int, optional): Pixels p cut from each side of the full
+            result. Defaults to None, which means (k - 1) / 2.
+        output_size (Sequence[int], optional): (H', W'); per side any of the
+            s sizes from (H - 1)·s - 2p + k on. Defaults to None, which means
+            the largest of them: s·H × s·W with the default padding.
+        groups (int): Number G of channel groups, each with votes of its own.
+            Defaults to 1.
+        formulation (str): 'exact' is the sum above (eqs. 5-9 and 11).
+            'factored' (eqs. 10, 12 and 13) takes, at every output pixel, the
+            input of that pixel's own source, M at (floor(y/s), floor(x/s)),
+            times the sum of all votes that reach the output pixel.
+            Defaults to 'exact'.
+        backend (str): 'reference', 'matrix' or 'auto'. Defaults to 'auto'.
+
+    Returns:
+        Tensor: The decoded map D, (N, C, H', W'), of the dtype of ``input``;
+        under autocast of the autocast dtype, as for ``conv_transpose2d``.
+
+    Raises:
+        TypeError: If a tensor is not floating point, if the dtypes of
+            ``input`` and ``votes`` differ, or if a number is not an int.
+        ValueError: If shapes, devices or numbers don't fit each other, or if
+            ``formulation`` or ``backend`` is unknown.
+
+    Example:
+        >>> fused, votes = torch.rand(2, 19, 4, 4), torch.rand(2, 9, 4, 4)
+        >>> dynamic_deconv2d(fused, votes, stride=2, output_size=(7, 7)).shape
+        torch.Size([2, 19, 7, 7])
+    """
+    input, votes = _autocast(input, votes)
+    geometry = check_arguments(input, votes, kernel_size, stride, padding,
+                               output_size, groups, formulation)
+    return get_backend(backend).run(input, votes, geometry, formulation)
+
+
+def _autocast(*tensors: Tensor) -> Tuple[Tensor, ...]:
+    """Cast to the autocast dtype what ``conv_transpose2d`` would cast."""
+    first = tensors[0]
+    if not isinstance(first, Tensor):
+        return tensors
+    device = first.device.type
+    # 'meta' and other devices that autocast does not know stay as they are
+    if not torch.amp.is_autocast_available(device):
+        return tensors
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(
+        t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point()
+        and t.dtype != torch.float64 else t for t in tensors)

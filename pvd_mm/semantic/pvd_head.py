@@ -1,0 +1,120 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+from typing import Optional, Sequence, Tuple
+
+from mmcv.cnn import ConvModule
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.registry import MODELS
+from torch import Tensor
+
+from pvd_mm.decoder import PixelVotingDecoder
+
+
+@MODELS.register_module()
+class PVDHead(BaseDecodeHead):
+    """Pixel Voting Decoder head for semantic segmentation (section 4.2).
+
+    A 1×1 convolution classifies every pixel of the top map z_L; these logits
+    are y_L, and the decoder carries them down to the size of z_0, a quarter
+    of the image with a backbone's default maps. With ``channels`` set, an
+    embedding of so many channels is decoded instead and classified at the
+    end.
+
+    Args:
+        in_channels (Sequence[int]): Channels of the maps z_0 … z_L, finest
+            first; what a PVD backbone calls ``out_channels``.
+        in_index (Sequence[int], optional): Which of the backbone's maps
+            these are. Defaults to None, which is all.
+        channels (int, optional): Channels of the decoded map. Defaults to
+            None, which decodes class logits, as the paper does.
+        strides (Sequence[int], optional): Strides between consecutive maps.
+            Defaults to None: read off their shapes.
+        kernel_size (int): Side k of the votes' window. Defaults to 3.
+        groups (int): Groups of decoded channels with votes of their own; must
+            divide the decoded channels. Defaults to 1.
+        vote_channels (int, optional): Width of the pixel association modules.
+            Defaults to None, the paper's: as wide as the maps.
+        vote_norm (str): 'none', 'softmax', 'sigmoid' or 'tanh'.
+            Defaults to 'none'.
+        vote_start (str): 'identity', 'zero' or 'random'.
+            Defaults to 'identity'.
+        formulation (str): 'exact' or 'factored'. Defaults to 'exact'.
+        backend (str): Backend of the op. Defaults to 'auto'.
+        **kwargs: Arguments of mmseg's ``BaseDecodeHead``; ``norm_cfg`` and
+            ``act_cfg`` hold for the pixel association modules too.
+
+    Raises:
+        ValueError: If an argument is out of range, or, at the first forward
+            pass, if the backbone's maps don't fit ``in_channels``,
+            ``in_index`` or ``strides``.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 *,
+                 in_index: Optional[Sequence[int]] = None,
+                 channels: Optional[int] = None,
+                 strides: Optional[Sequence[int]] = None,
+                 kernel_size: int = 3,
+                 groups: int = 1,
+                 vote_channels: Optional[int] = None,
+                 vote_norm: str = 'none',
+                 vote_start: str = 'identity',
+                 formulation: str = 'exact',
+                 backend: str = 'auto',
+                 **kwargs) -> None:
+        if not isinstance(in_channels, (list, tuple)):
+            raise TypeError('in_channels must list the channels of the maps '
+                            f'z_0 … z_L, but got {in_channels!r}')
+        self._takes_all_maps = in_index is None
+        super().__init__(
+            in_channels,
+            # conv_seg classifies z_L, or the embedding decoded from it
+            channels or in_channels[-1],
+            in_index=in_index or list(range(len(in_channels))),
+            input_transform='multiple_select',
+            **kwargs)
+        self.decodes_logits = channels is None
+        if not self.decodes_logits:
+            self.embed = ConvModule(
+                in_channels[-1],
+                channels,
+                1,
+                norm_cfg=self.norm_cfg,
+                act_cfg=self.act_cfg)
+        self.decoder = PixelVotingDecoder(
+            in_channels,
+            self.out_channels if self.decodes_logits else channels,
+            strides=strides,
+            kernel_size=kernel_size,
+            groups=groups,
+            vote_channels=vote_channels,
+            vote_norm=vote_norm,
+            vote_start=vote_start,
+            formulation=formulation,
+            backend=backend,
+            norm_cfg=self.norm_cfg,
+            act_cfg=self.act_cfg)
+
+    def _check_maps(self, inputs: Sequence[Tensor]) -> None:
+        """Say at once what doesn't fit between backbone and head."""
+        found = [x.size(1) for x in inputs]
+        if self._takes_all_maps:
+            fits = found == list(self.in_channels)
+        else:
+            fits = all(
+                -len(found) <= index < len(found) and found[index] == width
+                for index, width in zip(self.in_index, self.in_channels))
+        if not fits:
+            raise ValueError(
+                f'in_channels={list(self.in_channels)} with in_index='
+                f'{None if self._takes_all_maps else list(self.in_index)} '
+                f'does not fit the backbone, whose maps have {found} channels')
+
+    def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:
+        """Maps of the backbone, (N, C_l, H_l, W_l), to logits
+        (N, out_channels, H_0, W_0)."""
+        self._check_maps(inputs)
+        maps = self._transform_inputs(inputs)
+        if self.decodes_logits:
+            return self.decoder(maps, self.cls_seg(maps[-1]))[0]
+        return self.cls_seg(self.decoder(maps, self.embed(maps[-1]))[0])
