@@ -1,0 +1,4 @@
+_base_ = './pvd_r50-stage.py'
+
+model = dict(
+    pretrained='open-mmlab://resnet101_v1c', backbone=dict(depth=101))
