@@ -1,0 +1,167 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""What upstream breaks and PVD-MM needs whole, one function per fault.
+
+Every mend works in memory (no installed file is edited), does nothing where
+the fault is absent, and may be called repeatedly. :func:`apply_mends` applies
+all of them; ``pvd_mm.register_all_modules()`` and the tools call it.
+"""
+
+import functools
+from importlib.metadata import PackageNotFoundError, distribution
+
+__all__ = [
+    'allow_checkpoint_classes', 'apply_mends', 'keep_checkpoints_safe',
+    'know_installed_distributions', 'resolve_own_configs'
+]
+
+#: numpy scalar types whose dtypes mmengine's logs are made of.
+_LOGGED_DTYPES = ('float64', 'float32', 'int64')
+
+
+def _statistic_of_history(owner, name):
+    """``getattr``, for the four statistics of a HistoryBuffer only.
+
+    mmengine pickles ``HistoryBuffer.mean`` and its like, which the pickle
+    format spells ``getattr(HistoryBuffer, 'mean')``. Allowing the builtin
+    would let a checkpoint reach any attribute of anything it can name.
+    """
+    from mmengine.logging import HistoryBuffer
+    if owner is HistoryBuffer and name in ('min', 'max', 'mean', 'current'):
+        return getattr(owner, name)
+    raise AttributeError(
+        f'a checkpoint may not look up {name!r} of {owner!r}')
+
+
+def allow_checkpoint_classes() -> None:
+    """Let ``torch.load(weights_only=True)`` read mmengine's checkpoints.
+
+    Fault: torch>=2.6 loads with ``weights_only=True`` by default, and
+    mmengine 0.10.7's own checkpoints contain its ``HistoryBuffer`` with
+    numpy arrays and scalars in the message hub, so ``mim test`` and
+    ``--resume`` fail. Exactly these classes are allowed; nothing is loaded
+    with ``weights_only=False``. Both module names of numpy 1 and 2 are
+    allowed, so a checkpoint may move between them.
+    """
+    import numpy as np
+    import torch
+    from mmengine.logging import HistoryBuffer
+    if not hasattr(torch.serialization, 'add_safe_globals'):
+        return  # torch<2.4 has no allow-list and does not need one
+    core = getattr(np, '_core', None) or np.core
+    allowed = [HistoryBuffer, np.ndarray, np.dtype]
+    allowed += [type(np.dtype(name)) for name in _LOGGED_DTYPES]
+    names = [('builtins.getattr', _statistic_of_history)]
+    for prefix in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        names.append((f'{prefix}._reconstruct', core.multiarray._reconstruct))
+        names.append((f'{prefix}.scalar', core.multiarray.scalar))
+    allowed += [(function, name) for name, function in names]
+    torch.serialization.add_safe_globals(allowed)
+
+
+def keep_checkpoints_safe() -> None:
+    """Stop onedl-mmengine from loading unsafely behind the user's back.
+
+    Fault: onedl-mmengine's ``_safe_torch_load`` allow-lists the builtin
+    ``getattr`` and, when a file still does not load under
+    ``weights_only=True``, silently loads it with ``weights_only=False``,
+    which runs whatever code the file holds. Here torch's default decides
+    instead; who trusts an old file sets torch's own environment variable
+    ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``.
+    """
+    import torch
+    from mmengine.runner import checkpoint
+    upstream = getattr(checkpoint, '_safe_torch_load', None)
+    if upstream is None or hasattr(upstream, '_pvd_mm_mend'):
+        return
+
+    @functools.wraps(upstream)
+    def safe_torch_load(file, map_location=None, weights_only=None):
+        return torch.load(
+            file, map_location=map_location, weights_only=weights_only)
+
+    safe_torch_load._pvd_mm_mend = True
+    checkpoint._safe_torch_load = safe_torch_load
+
+
+def _is_distribution(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def know_installed_distributions() -> None:
+    """Let configs inherit from ``mmseg::`` and ``mmdet::`` with onedl-*.
+
+    Fault: mmengine finds the package behind ``mmseg::`` by a fixed table of
+    distribution names, which onedl-mmengine copied unchanged, so it says
+    that mmsegmentation is not installed although onedl-mmsegmentation is.
+    The table also lacks ``pvd_mm``.
+    """
+    from mmengine.config.utils import MODULE2PACKAGE
+    for module, project in (('mmseg', 'mmsegmentation'),
+                            ('mmdet', 'mmdetection'), ('mmpretrain', ) * 2):
+        known = MODULE2PACKAGE.get(module, module)
+        fork = f'onedl-{project}'
+        if known != fork and not _is_distribution(known) and \
+                _is_distribution(fork):
+            MODULE2PACKAGE[module] = fork
+    MODULE2PACKAGE.setdefault('pvd_mm', 'pvd_mm')
+
+
+def resolve_own_configs() -> None:
+    """Let a user's config inherit ours with ``_base_ = 'pvd_mm::…'``.
+
+    Fault: mmengine refuses ``package::`` of packages outside its table,
+    looks for their configs where the distribution (not the module) is
+    installed, and stamps ``_scope_`` on inherited dicts, which for a plugin
+    names a registry that does not exist: our classes live in mmseg's and
+    mmdet's registries. So a ``pvd_mm::`` base is found here, and is read as
+    if it were a local file.
+
+    Raises (from ``Config.fromfile``):
+        FileNotFoundError: If there is no such config; lists near matches.
+    """
+    from mmengine.config import Config
+    from mmengine.hub import hub
+
+    from .shipped import find_shipped, missing_config_message
+    upstream = Config._get_cfg_path
+    if hasattr(upstream, '_pvd_mm_mend'):
+        return
+
+    def own_path(name: str) -> str:
+        path = find_shipped(name, primitives=True)
+        if path is None:
+            raise FileNotFoundError(
+                missing_config_message(name, primitives=True))
+        return str(path)
+
+    @functools.wraps(upstream)
+    def get_cfg_path(cfg_path, filename):
+        if cfg_path.startswith('pvd_mm::'):
+            return own_path(cfg_path.partition('::')[2]), None
+        return upstream(cfg_path, filename)
+
+    get_cfg_path._pvd_mm_mend = True
+    Config._get_cfg_path = staticmethod(get_cfg_path)
+
+    upstream_get_config = hub.get_config
+
+    @functools.wraps(upstream_get_config)
+    def get_config(cfg_path, pretrained=False):
+        if cfg_path.startswith('pvd_mm::') and not pretrained:
+            return Config.fromfile(own_path(cfg_path.partition('::')[2]))
+        return upstream_get_config(cfg_path, pretrained)
+
+    import mmengine.hub as public
+    hub.get_config = public.get_config = get_config
+
+
+def apply_mends() -> None:
+    """Apply every mend of this module."""
+    allow_checkpoint_classes()
+    keep_checkpoints_safe()
+    know_installed_distributions()
+    resolve_own_configs()
