@@ -30,5 +30,5 @@ def register_all_modules() -> list:
     return register_wings()
 
 
-if 'mmengine' in sys.modules:
+if sys.modules.get('mmengine') is not None:
     register_all_modules()

@@ -120,19 +120,23 @@ class _Exact(Function):
         return fused_grad, votes_grad, None
 
 
-def _own_source(size: int, out: int, geometry: Geometry,
-                device: torch.device) -> Tensor:
-    """Which input row (or column) each output row belongs to, (H',)."""
+def _own_sources(size: Tuple[int, int], geometry: Geometry,
+                 device: torch.device) -> Iterator[Tuple[int, Tensor]]:
+    """The dimensions in which M is expanded, and which row (or column) of
+    the input each row of the output belongs to, (H',)."""
     centre = (geometry.kernel_size - 1) // 2 - geometry.padding
-    own = torch.arange(out, device=device).sub_(centre)
-    return own.div_(geometry.stride, rounding_mode='floor').clamp_(0, size - 1)
+    for side, out in enumerate(geometry.output_size):
+        if geometry.stride == 1 and centre == 0:
+            continue  # every pixel is its own source
+        own = torch.arange(out, device=device).sub_(centre)
+        own.div_(geometry.stride, rounding_mode='floor')
+        yield 3 + side, own.clamp_(0, max(size[side] - 1, 0))
 
 
 def _expand(fused: Tensor, geometry: Geometry) -> Tensor:
     """M of every output pixel's own source, (N, G, C, H', W')."""
-    for dim in (3, 4):
-        out = geometry.output_size[dim - 3]
-        own = _own_source(fused.size(dim), out, geometry, fused.device)
+    size = tuple(fused.shape[3:])
+    for dim, own in _own_sources(size, geometry, fused.device):
         fused = fused.index_select(dim, own)
     return fused
 
@@ -140,11 +144,10 @@ def _expand(fused: Tensor, geometry: Geometry) -> Tensor:
 def _contract(grad: Tensor, size: Tuple[int, int],
               geometry: Geometry) -> Tensor:
     """The adjoint of :func:`_expand`."""
-    for dim in (4, 3):
-        own = _own_source(size[dim - 3], grad.size(dim), geometry, grad.device)
+    for dim, own in _own_sources(size, geometry, grad.device):
         shape = list(grad.shape)
         shape[dim] = size[dim - 3]
-        grad = grad.new_zeros(shape).index_add(dim, own, grad)
+        grad = grad.new_zeros(shape).index_add_(dim, own, grad)
     return grad
 
 

@@ -13,7 +13,10 @@ def run(input: Tensor, votes: Tensor, geometry: Geometry,
         formulation: str) -> Tensor:
     """See :func:`pvd_mm.ops.dynamic_deconv2d`."""
     update = _exact if formulation == 'exact' else _factored
-    return update(input, votes, geometry)
+    output = update(input, votes, geometry)
+    if not votes.numel():  # no window at all: keep autograd's graph whole
+        output = output + votes.sum() + input.sum()
+    return output
 
 
 def _windows(geometry: Geometry, height: int, width: int):
