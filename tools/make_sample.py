@@ -3,8 +3,7 @@
 
 import argparse
 import sys
-
-from mmengine import track_iter_progress
+import time
 
 from pvd_mm.samples import make_street_sample
 
@@ -17,6 +16,21 @@ def size(text: str) -> tuple[int, int]:
             f'{text!r}; expected HEIGHTxWIDTH, such as 256x512'
         ) from None
     return height, width
+
+
+def counted(jobs: list):
+    """Go through the jobs and say how far it is, at most twice a second."""
+    # not mmengine's progress bar: it would load all of torch for it
+    start = said = time.monotonic()
+    for done, job in enumerate(jobs, 1):
+        yield job
+        now = time.monotonic()
+        if now - said > 0.5 or done == len(jobs):
+            said = now
+            left = (now - start) / done * (len(jobs) - done)
+            end = '\n' if done == len(jobs) else ''
+            text = f'\r{done}/{len(jobs)} scenes, {left:.0f} s left '
+            print(text, end=end, flush=True)
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,13 +63,13 @@ def main() -> None:
             size=args.size,
             seed=args.seed,
             force=args.force,
-            progress=track_iter_progress,
+            progress=counted,
         )
     except (ValueError, OSError) as error:
         sys.exit(f'make_sample: {error}')
     counts = f'{args.train} train and {args.val} val scenes'
     if written:
-        print(f'\n{args.out}: {counts} drawn')
+        print(f'{args.out}: {counts} drawn')
     else:
         print(f'{args.out}: {counts} are there already, nothing to do')
 
