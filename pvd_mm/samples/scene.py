@@ -191,6 +191,7 @@ class Scene:
             cv2.polylines(self.label, pixels, False, label, thick)
 
     def pick(self, palette: np.ndarray, spread: float = 10) -> np.ndarray:
+        """Choose a colour near one of the palette."""
         color = palette[self.rng.integers(len(palette))]
         return np.clip(color + self.rng.normal(0, spread, 3), 8, 245)
 
@@ -200,11 +201,13 @@ class Scene:
         return bool(drawn) or any(name in self.wanted for name in names)
 
     def later(self, depth: float, painter, *args) -> None:
+        """Queue something to be painted when its depth is reached."""
         self.queue.append((depth, len(self.queue), painter, args))
 
     # ---- backdrop ----------------------------------------------------------
 
     def paint_sky(self) -> None:
+        """Paint a gradient with clouds, down to the horizon."""
         rng = self.rng
         top, low = {
             'sunny': ([92, 142, 206], [198, 214, 228]),
@@ -243,6 +246,7 @@ class Scene:
                 self.crown(x, 3.5, z, rng.uniform(6, 16), 4.5, VEGETATION)
 
     def paint_ground(self) -> None:
+        """Paint road, sidewalk and terrain, each pixel by its metres."""
         rng = self.rng
         first = int(self.horizon + self.focal * self.eye / _FAR)
         v = np.arange(first, self.height, dtype=np.float32)[:, None]
@@ -369,6 +373,7 @@ class Scene:
                 z += length + (0.0 if rng.random() < 0.7 else 1.5)
 
     def queue_sides(self) -> None:
+        """Queue what :meth:`plan_sides` has chosen."""
         for side, z0, z1, kind, size in self.side:
             edge = self.edges[0 if side < 0 else 1]
             painter = getattr(self, 'paint_' + kind, None)
@@ -382,6 +387,7 @@ class Scene:
                     self.later(z1 + 0.5, self.paint_tree, x, z)
 
     def paint_building(self, side, edge, z0, z1, size) -> None:
+        """Paint a house: its front and its long face to the street."""
         rng = self.rng
         base = self.pick(_FACADES, 14)
         lit = 1.12 if side != self.sun else 0.74
@@ -418,6 +424,7 @@ class Scene:
             )
 
     def windows(self, edge, z0, z1, size, lit) -> None:
+        """Paint the windows of a long face."""
         rng = self.rng
         pitch = rng.uniform(2.0, 3.4)
         if self.focal * abs(edge) * pitch / z1**2 < 2 and z0 > 50:
@@ -441,6 +448,7 @@ class Scene:
             self.fill(corners[glow], self.shade([222, 206, 160], (z0 + z1) / 2, 1))
 
     def paint_wall(self, side, edge, z0, z1, size) -> None:
+        """Paint a wall along the street."""
         rng = self.rng
         base = rng.uniform(85, 165) + rng.normal(0, 8, 3)
         lit = 1.1 if side != self.sun else 0.78
@@ -484,6 +492,7 @@ class Scene:
             self.quad([edge] * 4, [y, y, y + 0.1, y + 0.1], [z0, z1, z1, z0], color)
 
     def paint_trees(self, side, edge, z0, z1, size) -> None:
+        """Paint a row of trees without trunks, as of a park."""
         rng = self.rng
         for z in np.linspace(z1, z0 + 1, max(2, int((z1 - z0) / 3.5))):
             x = edge + side * rng.uniform(0.5, 3)
@@ -513,6 +522,7 @@ class Scene:
             )
 
     def paint_tree(self, x, z) -> None:
+        """Paint a street tree."""
         rng = self.rng
         top = rng.uniform(4, 8.5)
         bark = self.shade(rng.uniform(50, 105) + np.float32([8, 0, -8]), z, 0.9)
@@ -529,6 +539,7 @@ class Scene:
     # ---- things on poles ---------------------------------------------------
 
     def pole(self, x, z, top, thick) -> tuple:
+        """Paint a pole and return its colour."""
         color = self.shade(
             self.pick(
                 np.float32(
@@ -541,6 +552,7 @@ class Scene:
         return color
 
     def paint_lamp(self, x, z) -> None:
+        """Paint a street lamp; all of it is pole."""
         rng = self.rng
         top, thick = rng.uniform(5, 9), rng.uniform(0.09, 0.17)
         color = self.pole(x, z, top, thick)
@@ -560,10 +572,12 @@ class Scene:
         )
 
     def paint_bare_pole(self, x, z) -> None:
+        """Paint a pole that carries nothing."""
         rng = self.rng
         self.pole(x, z, rng.uniform(3, 9), rng.uniform(0.08, 0.2))
 
     def paint_sign(self, x, z) -> None:
+        """Paint a traffic sign on its pole."""
         rng = self.rng
         top = rng.uniform(2.1, 3.4)
         self.pole(x, z, top, rng.uniform(0.06, 0.11))
@@ -613,6 +627,7 @@ class Scene:
             self.disc(x, top, z, r, r, self.shade([128, 130, 130], z), SIGN)
 
     def paint_light(self, x, z) -> None:
+        """Paint traffic lights on their pole or mast."""
         rng = self.rng
         top = rng.uniform(2.6, 3.6)
         thick = rng.uniform(0.09, 0.15)
@@ -627,6 +642,7 @@ class Scene:
         self.lantern(x, top, z)
 
     def lantern(self, x, y, z) -> None:
+        """Paint the box of a traffic light, one lamp lit."""
         rng = self.rng
         w = rng.uniform(0.15, 0.21)
         dark = self.shade(self.pick(np.float32([[30, 32, 30], [62, 64, 50]]), 5), z)
@@ -647,6 +663,7 @@ class Scene:
     # ---- people ------------------------------------------------------------
 
     def paint_person(self, x, z) -> None:
+        """Paint somebody who walks or stands."""
         rng = self.rng
         h = rng.uniform(1.5, 1.92) * (0.68 if rng.random() < 0.12 else 1)
         coat = self.shade(self.pick(_CLOTHES), z, rng.uniform(0.7, 1.05))
@@ -802,6 +819,7 @@ class Scene:
         return x1 if x1 + bend < 0 else None
 
     def wheels(self, x0, x1, z0, z1, label, radius=0.32) -> None:
+        """Paint the wheels of a vehicle that are seen."""
         black = self.shade([22, 22, 24], z0)
         w = 0.22
         for x in (x0 + 0.08, x1 - 0.08 - w):
@@ -829,6 +847,7 @@ class Scene:
                 )
 
     def lamps(self, x0, x1, y, z, away: bool, size=0.14) -> None:
+        """Paint tail lamps or headlamps."""
         if away:
             color = [198, 28, 30] if self.rng.random() < 0.6 else [120, 20, 24]
         else:
@@ -838,6 +857,7 @@ class Scene:
             self.plate(x, x + 1.8 * size, y, y + size, z, color)
 
     def paint_car(self, x, z, away: bool) -> None:
+        """Paint a car that drives away or comes near."""
         rng = self.rng
         w = rng.uniform(0.82, 0.95)
         length = rng.uniform(3.6, 4.7)
@@ -911,6 +931,7 @@ class Scene:
             self.disc(x + d * wheel, 0.32, z, 0.17, 0.17, rim)
 
     def paint_truck(self, x, z, away: bool) -> None:
+        """Paint a truck that drives away or comes near."""
         rng = self.rng
         w, tall, length = 1.2, rng.uniform(2.9, 3.7), rng.uniform(5.5, 8.5)
         x0, x1, z1 = x - w, x + w, z + length
