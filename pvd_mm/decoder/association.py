@@ -1,4 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""From the maps A and B of an encoder step to its votes."""
 from typing import Optional
 
 import torch
@@ -13,6 +14,8 @@ from .layers import ConcatConv1x1
 
 VOTE_NORMS = ('none', 'softmax', 'sigmoid', 'tanh')
 VOTE_STARTS = ('identity', 'zero', 'random')
+
+RELU = dict(type='ReLU')
 
 # The smallest vote that a bounded vote can start with
 _LEAST_VOTE = 1e-3
@@ -67,7 +70,7 @@ class PixelAssociation(BaseModule):
                  vote_norm: str = 'none',
                  vote_start: str = 'identity',
                  norm_cfg: Optional[dict] = None,
-                 act_cfg: Optional[dict] = dict(type='ReLU'),
+                 act_cfg: Optional[dict] = RELU,
                  init_cfg: Optional[dict] = None) -> None:
         super().__init__(init_cfg)
         check_kernel(kernel_size, 1, None, groups)

@@ -1,4 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Layers that more than one part of a decoding step uses."""
 from typing import Sequence
 
 import torch

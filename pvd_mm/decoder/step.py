@@ -1,4 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""One decoding step."""
 from typing import Optional, Tuple
 
 import torch
@@ -6,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from pvd_mm.ops import dynamic_deconv2d
+from pvd_mm.ops.backends import get_backend
 from pvd_mm.ops.checks import FORMULATIONS, check_choice
 
 from .association import PixelAssociation
@@ -58,6 +60,7 @@ class DecodingStep(BaseModule):
                  **votes) -> None:
         super().__init__(init_cfg)
         check_choice('formulation', formulation, FORMULATIONS)
+        get_backend(backend)  # refuses an unknown one
         self.association = PixelAssociation(in_channels, out_channels,
                                             kernel_size, groups, **votes)
         if channels % groups:

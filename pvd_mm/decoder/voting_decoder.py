@@ -1,4 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The chain of decoding steps."""
 from typing import List, Optional, Sequence, Tuple
 
 from mmengine.model import BaseModule, ModuleList

@@ -1,4 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""A mixin for the ResNet families of mmseg and mmdet."""
 from typing import List, Tuple
 
 from torch import Tensor

@@ -1,4 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The op as a function."""
 from typing import Optional, Sequence, Tuple
 
 import torch

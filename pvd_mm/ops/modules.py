@@ -1,4 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The op as modules: bare, and packed as an upsample layer."""
 from typing import Optional, Sequence
 
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class DynamicDeconv2d(nn.Module):
         super().__init__()
         self.padding = check_kernel(kernel_size, stride, padding, groups)
         check_choice('formulation', formulation, FORMULATIONS)
-        get_backend(backend)
+        get_backend(backend)  # refuses an unknown one
         self.kernel_size = kernel_size
         self.stride = stride
         self.groups = groups
@@ -56,6 +57,7 @@ class DynamicDeconv2d(nn.Module):
                                 self.formulation, self.backend)
 
     def extra_repr(self) -> str:
+        """The arguments."""
         return (f'kernel_size={self.kernel_size}, stride={self.stride}, '
                 f'padding={self.padding}, groups={self.groups}, '
                 f'formulation={self.formulation!r}, '

@@ -1,4 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Kernels that votes can start as."""
 import torch
 from torch import Tensor
 

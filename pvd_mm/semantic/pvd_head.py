@@ -1,4 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The decode head for mmseg."""
 from typing import Optional, Sequence, Tuple
 
 from mmcv.cnn import ConvModule

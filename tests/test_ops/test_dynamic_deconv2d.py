@@ -10,8 +10,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pvd_mm.ops import (DynamicDeconv2d, DynamicDeconv2dPack,
-                        dynamic_deconv2d, upsampling_kernel)
+from pvd_mm.ops import (
+    DynamicDeconv2d,
+    DynamicDeconv2dPack,
+    dynamic_deconv2d,
+    upsampling_kernel,
+)
 from pvd_mm.ops.backends import BACKENDS
 
 KERNELS = (1, 3, 5, 7)

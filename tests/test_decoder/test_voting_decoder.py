@@ -1,0 +1,162 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+
+from pvd_mm.decoder import DecodingStep, PixelVotingDecoder
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def pyramid(sizes, channels, **kwargs):
+    return [torch.randn(2, c, *size, **kwargs)
+            for c, size in zip(channels, sizes)]
+
+
+@pytest.mark.parametrize('formulation', ('exact', 'factored'))
+def test_one_step_by_hand(formulation):
+    """Fig. 3 (d) with torch's own parts: votes that are the same everywhere
+    make the step a concatenation, a 1×1 convolution and a transposed
+    convolution."""
+    step = DecodingStep(4, 6, 5, formulation=formulation).double()
+    torch.nn.init.normal_(step.fuse.weight)
+    fine, coarse = pyramid([(7, 7), (4, 4)], [4, 6], dtype=torch.float64)
+    decoded = torch.randn(2, 5, 4, 4, dtype=torch.float64)
+    output = step(fine, coarse, decoded, 2)
+    fused = F.conv2d(torch.cat([coarse, decoded], 1), step.fuse.weight,
+                     step.fuse.bias)
+    kernel = step.association.starts[1].reshape(3, 3)
+    if formulation == 'exact':
+        expected = F.conv_transpose2d(
+            fused, kernel.expand(5, 1, 3, 3), stride=2, padding=1, groups=5)
+    else:
+        vote_sum = F.conv_transpose2d(
+            torch.ones(1, 1, 4, 4).double(), kernel[None, None], stride=2,
+            padding=1)
+        expected = fused.repeat_interleave(2, 2).repeat_interleave(
+            2, 3)[..., :7, :7] * vote_sum
+    assert output.shape == (2, 5, 7, 7)
+    torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.parametrize('norm', ('none', 'softmax', 'sigmoid', 'tanh'))
+def test_a_chain_of_16_starts_as_upsampling(norm):
+    """Without what is fused in, the paper's chain of 16 blocks starts as
+    bilinear interpolation and neither dies nor blows up."""
+    channels = [4] * 17
+    sizes = [(33, 33)] * 4 + [(17, 17)] * 4 + [(9, 9)] * 6 + [(5, 5)] * 3
+    decoder = PixelVotingDecoder(channels, 3, vote_norm=norm)
+    maps = pyramid(sizes, channels)
+    for step in decoder.steps:
+        step.fuse.weight.data[:, :4] = 0
+    top = torch.randn(2, 3, 5, 5)
+    decoded = decoder(maps, top)
+    assert [tuple(y.shape[2:]) for y in decoded] == sizes
+    expected = top
+    for side in (9, 17, 33):
+        expected = F.interpolate(
+            expected, (side, side), mode='bilinear', align_corners=True)
+    if norm == 'none':
+        torch.testing.assert_close(decoded[0], expected)
+    else:  # as near as bounded votes come
+        cosine = F.cosine_similarity(
+            decoded[0].flatten(), expected.flatten(), dim=0)
+        assert cosine > 0.97
+        assert 0.5 < decoded[0].norm() / expected.norm() < 2
+
+
+@pytest.mark.parametrize('norm', ('none', 'softmax', 'tanh'))
+def test_gradients_reach_every_parameter(norm):
+    channels, sizes = [3, 4, 8], [(15, 12), (8, 6), (8, 6)]
+    decoder = PixelVotingDecoder(channels, 4, vote_norm=norm, groups=2)
+    for step in decoder.steps:
+        torch.nn.init.normal_(step.association.conv_votes.weight)
+    maps = pyramid(sizes, channels)
+    top = torch.randn(2, 4, 8, 6, requires_grad=True)
+    decoder(maps, top)[0].square().sum().backward()
+    assert top.grad.abs().sum() > 0
+    for name, parameter in decoder.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
+
+
+@pytest.mark.parametrize('strides', [(1, 2, 3), None])
+def test_any_pyramid(strides):
+    channels = [5, 6, 7, 8]
+    sizes = [(25, 31), (25, 31), (13, 16), (5, 6)]
+    decoder = PixelVotingDecoder(channels, 2, strides=strides)
+    decoded = decoder(pyramid(sizes, channels), torch.randn(2, 2, 5, 6))
+    assert [tuple(y.shape[2:]) for y in decoded] == sizes
+
+
+def test_votes_can_be_made_once_and_cropped():
+    """What an instance head does: the votes of the whole image, cropped with
+    the maps, decode a crop to the same values, away from its border."""
+    channels, sizes = [4, 5, 6], [(32, 32), (16, 16), (8, 8)]
+    decoder = PixelVotingDecoder(channels, 3)
+    for step in decoder.steps:
+        torch.nn.init.normal_(step.association.conv_votes.weight)
+    maps, top = pyramid(sizes, channels), torch.randn(2, 3, 8, 8)
+    votes = decoder.votes(maps)
+    whole = decoder(maps, top)
+
+    def crop(x, level):
+        side = slice(8 // 2**level, 24 // 2**level)
+        return x[..., side, side]
+
+    part = decoder.decode(
+        [crop(maps[1], 1), crop(maps[2], 2)],
+        [crop(votes[0], 1), crop(votes[1], 2)], crop(top, 2), (16, 16))
+    expected = crop(whole[0], 0)
+    torch.testing.assert_close(part[0][..., 4:-4, 4:-4],
+                               expected[..., 4:-4, 4:-4])
+
+
+def test_autocast_and_registry():
+    decoder = MODELS.build(
+        dict(type='PixelVotingDecoder', in_channels=[4, 8], channels=3,
+             vote_channels=2, norm_cfg=dict(type='BN')))
+    decoder.init_weights()
+    maps = pyramid([(8, 8), (4, 4)], [4, 8])
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        output = decoder(maps, torch.randn(2, 3, 4, 4))[0]
+    assert output.dtype == torch.bfloat16
+    output.float().sum().backward()
+
+
+def test_state_dict_holds_parameters_alone():
+    names = PixelVotingDecoder([4, 8], 3).state_dict()
+    assert not [name for name in names if 'starts' in name]
+
+
+@pytest.mark.parametrize('arguments,message', [
+    (dict(in_channels=[4]), 'at least two maps'),
+    (dict(strides=[2]), 'one entry for each of the 2 steps'),
+    (dict(strides=[2, 4]), 'no vote reaches'),
+    (dict(strides=[2, 0]), 'stride must be at least 1'),
+    (dict(kernel_size=4), 'kernel_size must be odd'),
+    (dict(groups=2), 'groups must divide the 3 decoded channels'),
+    (dict(formulation='quick'), "formulation must be one of .*'quick'"),
+    (dict(vote_norm='max'), "vote_norm must be one of .*'max'"),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PixelVotingDecoder(**{
+            **dict(in_channels=[4, 5, 6], channels=3),
+            **arguments
+        })
+
+
+def test_bad_maps():
+    decoder = PixelVotingDecoder([4, 5], 3)
+    top = torch.randn(2, 3, 4, 4)
+    with pytest.raises(ValueError, match=r'in_channels=\[4, 5\].*\[4, 6\]'):
+        decoder(pyramid([(8, 8), (4, 4)], [4, 6]), top)
+    with pytest.raises(ValueError, match=r'\(20, 20\) and \(4, 4\)'):
+        decoder(pyramid([(20, 20), (4, 4)], [4, 5]), top)
+    given = PixelVotingDecoder([4, 5], 3, strides=[2])
+    with pytest.raises(ValueError, match=r'does not fit strides\[0\]=2'):
+        given(pyramid([(4, 4), (4, 4)], [4, 5]), top)

@@ -1,0 +1,251 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The head on mmseg's contracts, in real segmentors."""
+import copy
+
+import mmseg.models  # noqa: F401 - registers mmseg's models
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
+
+import pvd_mm.semantic  # noqa: F401
+
+CLASSES = 5
+
+
+@pytest.fixture(autouse=True)
+def _scope():
+    torch.manual_seed(0)
+    init_default_scope('mmseg')
+
+
+def segmentor(backbone=None, head=None, test_cfg=None, **kwargs):
+    """A small PVD segmentor; its maps have 8, 8, 16, 32 and 64 channels."""
+    cfg = ConfigDict(
+        type='EncoderDecoder',
+        data_preprocessor=dict(
+            type='SegDataPreProcessor', mean=[0.] * 3, std=[255.] * 3,
+            pad_val=0, seg_pad_val=255, size=(64, 96)),
+        backbone={
+            **dict(type='PVDResNet', depth=18, base_channels=8,
+                   stem_channels=8, norm_cfg=dict(type='SyncBN')),
+            **(backbone or {})
+        },
+        decode_head={
+            **dict(type='PVDHead', in_channels=[8, 8, 16, 32, 64],
+                   num_classes=CLASSES, norm_cfg=dict(type='SyncBN')),
+            **(head or {})
+        },
+        train_cfg=dict(),
+        test_cfg=test_cfg or dict(mode='whole'),
+        **kwargs)
+    model = MODELS.build(copy.deepcopy(cfg))
+    model.init_weights()
+    return model
+
+
+def batch(size=(64, 96), number=2):
+    samples = []
+    for _ in range(number):
+        sample = SegDataSample()
+        labels = torch.randint(0, CLASSES, (1, *size))
+        labels[:, :4] = 255
+        sample.gt_sem_seg = PixelData(data=labels)
+        sample.set_metainfo(
+            dict(img_shape=size, ori_shape=size, pad_shape=size,
+                 img_path='x.png', flip=False))
+        samples.append(sample)
+    return dict(
+        inputs=[torch.randint(0, 255, (3, *size)).byte()
+                for _ in range(number)],
+        data_samples=samples)
+
+
+def losses(model, data=None):
+    data = model.data_preprocessor(data or batch(), training=True)
+    return model(**data, mode='loss')
+
+
+def predict(model, data):
+    with torch.no_grad():
+        return model.eval().test_step(data)
+
+
+@pytest.mark.parametrize('backbone,head', [
+    (dict(), dict()),
+    (dict(), dict(formulation='factored', vote_norm='softmax')),
+    (dict(), dict(vote_channels=4, kernel_size=5)),
+    (dict(), dict(channels=6, groups=3)),
+    (dict(), dict(groups=CLASSES, vote_norm='tanh')),
+    (dict(granularity='block'),
+     dict(in_channels=[8] * 3 + [16] * 2 + [32] * 2 + [64] * 2)),
+    (dict(depth=50), dict(in_channels=[8, 32, 64, 128, 256])),
+    (dict(), dict(in_channels=[8, 16, 64], in_index=[1, 2, -1],
+                  strides=[2, 4], kernel_size=5)),
+])
+def test_losses_gradients_and_prediction(backbone, head):
+    model = segmentor(backbone, head)
+    result = losses(model)
+    assert set(result) == {'decode.loss_ce', 'decode.acc_seg'}
+    assert torch.isfinite(result['decode.loss_ce'])
+    result['decode.loss_ce'].backward()
+    # votes start at zero weights, so the convolutions before them wait for
+    # one step; all else has its gradient at once
+    for name, parameter in model.decode_head.named_parameters():
+        assert parameter.grad is not None, name
+        waits = '.conv_in.' in name or '.conv_out.' in name
+        assert waits or parameter.grad.any(), name
+    outcome = predict(model, batch((50, 70)))
+    for sample in outcome:
+        assert sample.pred_sem_seg.data.shape == (1, 50, 70)
+        assert sample.seg_logits.data.shape == (CLASSES, 50, 70)
+
+
+@pytest.mark.parametrize('finest_stride,channels', [(4, []), (2, [8]),
+                                                    (1, [3, 8])])
+def test_resolution_of_the_logits(finest_stride, channels):
+    """1/4, and 1/2 and 1/1 through the stem's own steps."""
+    model = segmentor(
+        dict(finest_stride=finest_stride),
+        dict(in_channels=[*channels, 8, 8, 16, 32, 64]))
+    logits = model(torch.rand(1, 3, 61, 90), mode='tensor')
+    assert logits.shape == (1, CLASSES, -(-61 // finest_stride),
+                            -(-90 // finest_stride))
+    losses(model)['decode.loss_ce'].backward()
+
+
+def test_any_pyramid_of_mmseg():
+    """A backbone that knows nothing of PVD."""
+    model = segmentor(head=dict(in_channels=[16, 24, 32, 96, 320]))
+    model.backbone = MODELS.build(dict(
+        type='MobileNetV2', out_indices=(0, 1, 2, 4, 6)))
+    assert losses(model)['decode.loss_ce'] > 0
+
+
+def test_auxiliary_head_and_several_losses():
+    model = segmentor(
+        head=dict(loss_decode=[
+            dict(type='CrossEntropyLoss', loss_name='loss_ce'),
+            dict(type='DiceLoss', loss_name='loss_dice')
+        ]),
+        auxiliary_head=dict(
+            type='FCNHead', in_channels=32, in_index=-2, channels=8,
+            num_convs=1, concat_input=False, num_classes=CLASSES,
+            loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)))
+    result = losses(model)
+    assert {'decode.loss_ce', 'decode.loss_dice',
+            'aux.loss_ce'} <= set(result)
+
+
+def test_sampler_and_ignore_index():
+    model = segmentor(
+        head=dict(sampler=dict(type='OHEMPixelSampler', thresh=0.7,
+                               min_kept=100)))
+    assert losses(model)['decode.loss_ce'] > 0
+    # what is ignored has no gradient
+    data = batch()
+    for sample in data['data_samples']:
+        sample.gt_sem_seg.data[:] = 255
+    model = segmentor()
+    result = losses(model, data)
+    assert result['decode.loss_ce'] == 0
+    other = segmentor(head=dict(ignore_index=0))
+    assert other.decode_head.ignore_index == 0
+
+
+def test_binary_segmentation():
+    model = segmentor(
+        head=dict(num_classes=2, out_channels=1, threshold=0.5,
+                  loss_decode=dict(type='CrossEntropyLoss',
+                                   use_sigmoid=True)))
+    data = batch()
+    for sample in data['data_samples']:
+        sample.gt_sem_seg.data %= 2
+    assert losses(model, data)['decode.loss_ce'] > 0
+    sample, = predict(model, batch(number=1))
+    assert sample.seg_logits.data.shape == (1, 64, 96)
+    assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 1}
+
+
+def test_slide_inference():
+    model = segmentor(test_cfg=dict(
+        mode='slide', crop_size=(64, 64), stride=(40, 40)))
+    sample, = predict(model, batch((100, 130), 1))
+    assert sample.pred_sem_seg.data.shape == (1, 100, 130)
+
+
+def test_test_time_augmentation():
+    model = segmentor()
+    tta = MODELS.build(dict(type='SegTTAModel', module=model)).eval()
+    plain = batch((64, 96), 1)
+    flipped = copy.deepcopy(plain)
+    flipped['inputs'][0] = flipped['inputs'][0].flip(-1)
+    flipped['data_samples'][0].set_metainfo(
+        dict(flip=True, flip_direction='horizontal'))
+    both = {key: [plain[key], flipped[key]] for key in plain}
+    with torch.no_grad():
+        result, = tta.test_step(both)
+        probability = torch.zeros(CLASSES, 64, 96)
+        for data in (plain, flipped):
+            sample, = model.test_step(copy.deepcopy(data))
+            probability += sample.seg_logits.data.softmax(0)
+    assert torch.equal(result.pred_sem_seg.data[0], probability.argmax(0))
+
+
+def test_it_learns():
+    """A few steps on one batch: the loss falls and what it predicts is not
+    one class, for the paper's chain of blocks as for the stages."""
+    for granularity, channels in (('stage', [8, 8, 16, 32, 64]),
+                                  ('block', [8] * 3 + [16] * 2 + [32] * 2 +
+                                   [64] * 2)):
+        model = segmentor(dict(granularity=granularity),
+                          dict(in_channels=channels, dropout_ratio=0))
+        data = batch()
+        for sample in data['data_samples']:  # vertical stripes
+            labels = torch.arange(96) // 20
+            sample.gt_sem_seg.data[:] = labels
+            sample.gt_sem_seg.data = sample.gt_sem_seg.data.contiguous()
+        inputs = [(sample.gt_sem_seg.data * 50).expand(3, -1, -1).byte()
+                  for sample in data['data_samples']]
+        data['inputs'] = inputs
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        history = []
+        model.train()
+        for _ in range(25):
+            loss = losses(model, copy.deepcopy(data))['decode.loss_ce']
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            history.append(loss.item())
+        assert history[-1] < 0.5 * history[0], history
+        data['inputs'] = inputs
+        found = predict(model, data)[0].pred_sem_seg.data
+        assert len(found.unique()) > 1
+
+
+@pytest.mark.parametrize('head,error,message', [
+    (dict(in_channels=64), TypeError, 'in_channels must list'),
+    (dict(in_channels=[64]), ValueError, 'at least two maps'),
+    (dict(strides=[2]), ValueError, 'one entry for each of the 4 steps'),
+    (dict(groups=2), ValueError, 'groups must divide the 5 decoded channels'),
+    (dict(vote_norm='x'), ValueError, 'vote_norm must be one of'),
+    (dict(backend='x'), ValueError, 'backend must be one of'),
+])
+def test_bad_arguments(head, error, message):
+    with pytest.raises(error, match=message):
+        segmentor(head=head)
+
+
+@pytest.mark.parametrize('head,message', [
+    (dict(in_channels=[8, 16, 32, 64]),
+     r'in_channels=\[8, 16, 32, 64\].*maps have \[8, 8, 16, 32, 64\]'),
+    (dict(in_channels=[8, 8, 16, 32, 60]), r'does not fit the backbone'),
+    (dict(in_channels=[8, 9], in_index=[0, 7]), r'in_index=\[0, 7\]'),
+    (dict(strides=[1, 2, 2, 1]), r'does not fit strides\[3\]=1'),
+])
+def test_head_that_does_not_fit_the_backbone(head, message):
+    with pytest.raises(ValueError, match=message):
+        segmentor(head=head)(torch.rand(1, 3, 64, 64), mode='tensor')
