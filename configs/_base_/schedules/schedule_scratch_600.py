@@ -10,6 +10,6 @@ param_scheduler = [
         end=600,
         by_epoch=False)
 ]
-train_cfg = dict(max_iters=600, val_interval=800)
+train_cfg = dict(max_iters=600, val_interval=600)
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(interval=200))
