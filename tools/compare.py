@@ -1,0 +1,66 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Compare trained segmentors: print a table, draw a grid of pictures."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmengine import track_iter_progress
+
+from pvd_mm.analysis.compare import Run, compare
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        '--run',
+        nargs='+',
+        action='append',
+        required=True,
+        metavar='ARG',
+        help='NAME CONFIG CHECKPOINT [WORK_DIR], once per method; the figures '
+        'are read from what `mim test` left in WORK_DIR, or else computed',
+    )
+    parser.add_argument(
+        '--out', default='work_dirs/compare', help='folder of the results'
+    )
+    parser.add_argument('--images', type=int, default=4, help='rows of the picture')
+    parser.add_argument(
+        '--max-images',
+        type=int,
+        default=100,
+        help='images to run when all figures are read from files',
+    )
+    parser.add_argument('--focus', default='pole', help='class reported on its own')
+    parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
+    args = parser.parse_args()
+    for values in args.run:
+        if len(values) not in (3, 4):
+            parser.error(
+                '--run takes NAME CONFIG CHECKPOINT [WORK_DIR], but got '
+                + ' '.join(values)
+            )
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        result = compare(
+            [Run(*values) for values in args.run],
+            args.out,
+            images=args.images,
+            max_images=args.max_images,
+            focus=args.focus,
+            device=args.device,
+            progress=track_iter_progress,
+        )
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f'compare: {error}')
+    print('\n\n' + Path(result['markdown']).read_text())
+    print(f'Table:   {result["markdown"]}, {result["json"]}')
+    print(f'Picture: {result["picture"]}')
+
+
+if __name__ == '__main__':
+    main()
