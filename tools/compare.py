@@ -58,6 +58,8 @@ def main() -> None:
     except (ValueError, FileNotFoundError) as error:
         sys.exit(f'compare: {error}')
     print('\n\n' + Path(result['markdown']).read_text())
+    for row in result['rows']:
+        print(f'{row["method"]}: figures {row["figures"]}')
     print(f'Table:   {result["markdown"]}, {result["json"]}')
     print(f'Picture: {result["picture"]}')
 

@@ -350,6 +350,7 @@ def _row(method: _Method, focus: str) -> dict:
         input_size=list(method.input_shape[1:]),
         seconds=round(float(np.median(method.seconds[_WARM_UP:])), 4),
         passes=len(method.seconds) - _WARM_UP,
+        figures='computed' if method.metrics else 'read from files',
     )
 
 
