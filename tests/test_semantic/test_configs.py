@@ -1,0 +1,83 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Every shipped config, and that methods are compared under one protocol."""
+import mmseg.models  # noqa: F401 - registers mmseg's models
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
+from mmseg.registry import DATASETS, METRICS, MODELS, TRANSFORMS
+from mmseg.structures import SegDataSample
+
+from pvd_mm.shipped import mim_root, shipped_configs
+
+CONFIGS = [path for path in shipped_configs() if path.split('/')[0] in ('pvd', 'deeplabv3')]
+DATASETS_OF = {'cityscapes-512x1024': 19, 'camvid-360x480': 11,
+               'street-192x256': 19}
+
+
+def load(path):
+    cfg = Config.fromfile(mim_root() / 'configs' / path)
+    init_default_scope(cfg.default_scope)
+    return cfg
+
+
+def test_the_shipped_configs():
+    """What the README promises is there."""
+    for dataset, schedule in (('cityscapes-512x1024', '1xb4-90k'),
+                              ('camvid-360x480', '1xb8-8k')):
+        for model in ('pvd/pvd_r50-block', 'pvd/pvd_r50-stage',
+                      'pvd/pvd_r50-stage-w64', 'pvd/pvd_r18-stage',
+                      'pvd/pvd_r101-stage', 'deeplabv3/deeplabv3_r50-d8',
+                      'deeplabv3/deeplabv3_r18-d8'):
+            assert f'{model}_{schedule}_{dataset}.py' in CONFIGS
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_it_builds_and_trains(path):
+    """Model, optimizer settings, transforms, data set class and metrics; one
+    loss and its gradient on a small image."""
+    cfg = load(path)
+    dataset = path.rsplit('_', 1)[1].removesuffix('.py')
+    classes = DATASETS_OF[dataset]
+    size = tuple(int(side) for side in dataset.split('-')[1].split('x'))
+    assert cfg.model.data_preprocessor.size == cfg.crop_size == size
+    for loader in (cfg.train_dataloader, cfg.val_dataloader,
+                   cfg.test_dataloader):
+        kind = DATASETS.get(loader.dataset.type)
+        assert len(kind.METAINFO['classes']) == classes
+        assert loader.dataset.data_root == cfg.data_root
+        for transform in loader.dataset.pipeline:
+            TRANSFORMS.build(transform)
+    for metric in cfg.test_evaluator:
+        METRICS.build(metric)
+    assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_iters
+    torch.manual_seed(0)
+    cfg.model.pretrained = None  # would be downloaded
+    model = MODELS.build(cfg.model)
+    assert model.num_classes == classes
+    data = dict(
+        inputs=torch.rand(2, 3, 33, 64),
+        data_samples=[
+            SegDataSample(gt_sem_seg=PixelData(
+                data=torch.randint(0, classes, (1, 33, 64)))) for _ in '12'
+        ])
+    losses = model(**data, mode='loss')
+    assert {'decode.loss_ce', 'aux.loss_ce'} <= set(losses)
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def test_methods_are_compared_under_one_protocol():
+    """Data, schedule, optimizer and evaluation are equal; the model alone
+    differs."""
+    protocols = {}
+    for path in CONFIGS:
+        cfg = load(path).to_dict()
+        dataset = path.rsplit('_', 1)[1]
+        for key in ('model', 'norm_cfg'):
+            cfg.pop(key)
+        first = protocols.setdefault(dataset, (path, cfg))
+        assert cfg == first[1], f'{path} differs from {first[0]}'
+    assert len(protocols) == 3
