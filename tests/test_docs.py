@@ -1,0 +1,143 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The Markdown files: their code runs, their links and names exist."""
+
+import ast
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+import pvd_mm
+from pvd_mm.shipped import find_shipped
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
+SKIP = '<!-- no-test -->'
+# Made by the quickstart on a full run, then entered.
+LATER = {'docs/figures/quickstart.png'}
+
+pages = pytest.mark.parametrize(
+    'page', PAGES, ids=[p.relative_to(ROOT).as_posix() for p in PAGES])
+if not PAGES:  # an installed package is tested without its docs
+    pytest.skip('no Markdown files', allow_module_level=True)
+
+
+def python_blocks(page):
+    """Yield the first line's number and the text of every Python block."""
+    text = page.read_text(encoding='utf-8')
+    for found in re.finditer(r'^```python\n(.*?)^```$', text, re.M | re.S):
+        before = text[:found.start()].rstrip()
+        if not before.endswith(SKIP):
+            yield before.count('\n') + 3, found[1]
+
+
+def prose(page):
+    """The text without fenced blocks and comments."""
+    text = page.read_text(encoding='utf-8')
+    text = re.sub(r'^```.*?^```$', '', text, flags=re.M | re.S)
+    return re.sub(r'<!--.*?-->', '', text, flags=re.S)
+
+
+def read_config(source, folder):
+    """Read a block that is a config; build its model and pass an image."""
+    from mmseg.registry import MODELS
+    path = folder / 'block.py'
+    # what a user's own module would register is in the page's other blocks
+    path.write_text(source.replace(", 'parts'", ''))
+    cfg = Config.fromfile(path)
+    cfg.model.pretrained = None
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = MODELS.build(cfg.model).eval()
+    with torch.no_grad():
+        logits = model(torch.zeros(1, 3, 64, 64))
+    assert logits.size(1) == cfg.model.decode_head.num_classes
+
+
+@pages
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    pytest.importorskip('mmseg')
+    monkeypatch.chdir(tmp_path)
+    pvd_mm.register_all_modules()
+    init_default_scope('mmseg')
+    namespace = {'__name__': 'docs'}
+    for line, source in python_blocks(page):
+        name = f'{page.name}, block before line {line}'
+        if re.search(r'^_base_ = ', source, re.M):
+            read_config(source, tmp_path)
+        else:
+            exec(compile('\n' * (line - 1) + source, name, 'exec'), namespace)
+
+
+def anchors(page):
+    """The anchors that GitHub makes of a page's headings."""
+    for title in re.findall(r'^#+ (.*)$', prose(page), re.M):
+        title = re.sub(r'\[(.*?)\]\(.*?\)', r'\1', title).strip().lower()
+        yield re.sub(r'[^\w\- ]', '', title).replace(' ', '-')
+
+
+@pages
+def test_links_lead_somewhere(page):
+    text = prose(page)
+    links = re.findall(r'\]\(([^)\s]+)[^)]*\)', text)
+    links += re.findall(r'(?:src|href|srcset)="([^"]+)"', text)
+    for link in links:
+        if re.match(r'[a-z]+:', link):
+            continue
+        file, _, anchor = link.partition('#')
+        target = (page.parent / file).resolve() if file else page
+        if target.is_relative_to(ROOT) and \
+                target.relative_to(ROOT).as_posix() in LATER:
+            continue
+        assert target.exists(), f'{link} does not exist'
+        if anchor and target.suffix == '.md':
+            assert anchor in anchors(target), f'{link}: no such heading'
+
+
+@pages
+def test_named_files_exist(page):
+    """Files of the project that prose or commands name."""
+    text = page.read_text(encoding='utf-8')
+    text = re.sub(r'<!--.*?-->', '', text, flags=re.S)
+    folders = 'configs|tools|requirements|tests|docs|pvd_mm'
+    named = re.findall(
+        rf'(?<![\w/.:])((?:{folders})/[\w./\-]+\.(?:py|sh|txt|md|yml))\b', text)
+    assert [n for n in named if n not in LATER and not (ROOT / n).exists()] == []
+    configs = re.findall(r'pvd_mm::([\w./\-]+\.py)', text)
+    configs += re.findall(r'(?<![\w/])((?:pvd|deeplabv3)_r\d+\S*?_1xb[\w\-]+)', text)
+    for name in configs:
+        assert find_shipped(name, primitives=True), f'no shipped config {name}'
+
+
+def imported(path):
+    """Absolute names of the modules that a file imports."""
+    package = path.relative_to(ROOT).with_suffix('').parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else ()
+            module = '.'.join([*base, *filter(None, [node.module])])
+            yield module
+            yield from (f'{module}.{alias.name}' for alias in node.names)
+
+
+# docs/architecture.md: what the files of a floor may not import.
+FORBIDDEN = {
+    'ops': r'mm\w+|numpy|cv2|pvd_mm\.(?!ops)',
+    'decoder': r'mmseg|mmdet|mmcv\.(?!cnn)|pvd_mm\.(?!ops|decoder)',
+    'encoder': r'mmseg|mmdet|mmcv\.(?!cnn)|pvd_mm\.(?!ops|encoder)',
+    'semantic': r'mmdet|pvd_mm\.(?!ops|decoder|encoder|semantic)',
+    'instance': r'mmseg|pvd_mm\.(?!ops|decoder|encoder|instance)',
+}
+
+
+@pytest.mark.parametrize('floor', FORBIDDEN)
+def test_floors_import_only_from_below(floor):
+    for path in (ROOT / 'pvd_mm' / floor).rglob('*.py'):
+        upwards = [n for n in imported(path) if re.match(FORBIDDEN[floor], n)]
+        assert upwards == [], f'{path.relative_to(ROOT)} imports {upwards}'
