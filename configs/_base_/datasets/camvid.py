@@ -37,3 +37,10 @@ val_dataloader = dict(
         data_prefix=dict(img_path='val', seg_map_path='valannot'),
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
+test_evaluator = [
+    dict(type='IoUMetric', iou_metrics=['mIoU']),
+    dict(
+        type='BoundaryIoUMetric',
+        dilation_ratio=0.005,
+        report_classes=['Pole', 'SignSymbol'])
+]

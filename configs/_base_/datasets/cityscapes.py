@@ -62,4 +62,11 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = [val_evaluator, dict(type='BoundaryIoUMetric')]
+# The width of the boundary that Cheng et al. use for Cityscapes
+test_evaluator = [
+    val_evaluator,
+    dict(
+        type='BoundaryIoUMetric',
+        dilation_ratio=0.005,
+        report_classes=['pole', 'traffic sign'])
+]
