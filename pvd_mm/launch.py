@@ -18,7 +18,7 @@ from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.evaluator import DumpResults
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
@@ -241,7 +241,7 @@ def check_checkpoint(model: torch.nn.Module, path: str) -> None:
             of auxiliary heads excepted), or differ in shape; names a few and
             tells the counts.
     """
-    while is_model_wrapper(model):
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     if not isinstance(checkpoint, dict):
@@ -362,6 +362,8 @@ def _show_predictions(cfg: Config, show: bool, show_dir: Optional[str],
             hook['test_out_dir'] = show_dir
         else:
             cfg.visualizer['save_dir'] = show_dir
+    if cfg.get('default_scope') != 'mmdet':
+        hook.setdefault('interval', 1)  # mmseg's default paints every 50th
 
 
 def _use_tta(cfg: Config) -> None:
