@@ -20,6 +20,7 @@ PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
 SKIP = '<!-- no-test -->'
 # Made by the quickstart on a full run, then entered.
 LATER = {'docs/figures/quickstart.png'}
+PLACEHOLDERS = {'pvd_mm/ops/backends/NAME.py'}
 
 pages = pytest.mark.parametrize(
     'page', PAGES, ids=[p.relative_to(ROOT).as_posix() for p in PAGES])
@@ -106,7 +107,8 @@ def test_named_files_exist(page):
     folders = 'configs|tools|requirements|tests|docs|pvd_mm'
     named = re.findall(
         rf'(?<![\w/.:])((?:{folders})/[\w./\-]+\.(?:py|sh|txt|md|yml))\b', text)
-    assert [n for n in named if n not in LATER and not (ROOT / n).exists()] == []
+    known = LATER | PLACEHOLDERS
+    assert [n for n in named if n not in known and not (ROOT / n).exists()] == []
     configs = re.findall(r'pvd_mm::([\w./\-]+\.py)', text)
     configs += re.findall(r'(?<![\w/])((?:pvd|deeplabv3)_r\d+\S*?_1xb[\w\-]+)', text)
     for name in configs:
