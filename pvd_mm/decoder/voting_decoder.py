@@ -6,6 +6,7 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from pvd_mm.ops import upsampling_kernel
+from pvd_mm.ops.checks import sizes_of
 
 from .step import DecodingStep
 
@@ -101,7 +102,7 @@ class PixelVotingDecoder(BaseModule):
                              f'fit maps of {list(found)} channels')
         return [
             step.votes(fine, coarse,
-                       self._stride(level, fine.shape[2:], coarse.shape[2:]))
+                       self._stride(level, sizes_of(fine)[2:], sizes_of(coarse)[2:]))
             for level, (step, fine, coarse) in enumerate(
                 zip(self.steps, maps, maps[1:]))
         ]
@@ -121,7 +122,7 @@ class PixelVotingDecoder(BaseModule):
         Returns:
             list[Tensor]: y_0 … y_L, (N, C_obj, H_l, W_l), finest first.
         """
-        sizes = [tuple(size), *(z.shape[2:] for z in maps)]
+        sizes = [tuple(size), *(sizes_of(z)[2:] for z in maps)]
         decoded = [top]
         for level in reversed(range(len(self.steps))):
             stride = self._stride(level, sizes[level], sizes[level + 1])
@@ -141,4 +142,5 @@ class PixelVotingDecoder(BaseModule):
         Returns:
             list[Tensor]: y_0 … y_L, (N, C_obj, H_l, W_l), finest first.
         """
-        return self.decode(maps[1:], self.votes(maps), top, maps[0].shape[2:])
+        return self.decode(maps[1:], self.votes(maps), top,
+                           sizes_of(maps[0])[2:])

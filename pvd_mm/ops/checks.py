@@ -17,7 +17,17 @@ class Geometry(NamedTuple):
     groups: int
 
 
+def sizes_of(tensor: Tensor) -> Tuple[int, ...]:
+    """The shape, in ints also while ``torch.jit.trace`` is at work, which
+    hands out tensors instead."""
+    if torch.jit.is_tracing():
+        return tuple(int(side) for side in tensor.shape)
+    return tuple(tensor.shape)
+
+
 def _integer(name: str, value, least: int) -> int:
+    if isinstance(value, Tensor) and torch.jit.is_tracing():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f'{name} must be an int, but got {value!r} of type '
                         f'{type(value).__name__}')
@@ -88,7 +98,7 @@ def _check_tensors(input: Tensor, votes: Tensor, kernel_size: int,
 def _check_output_size(input: Tensor, output_size, kernel_size: int,
                        stride: int, padding: int) -> Tuple[int, int]:
     least = tuple((side - 1) * stride - 2 * padding + kernel_size
-                  for side in input.shape[2:])
+                  for side in sizes_of(input)[2:])
     most = tuple(side + stride - 1 for side in least)
     if output_size is None:
         if min(most) < 0:

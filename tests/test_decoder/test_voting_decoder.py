@@ -160,3 +160,15 @@ def test_bad_maps():
     given = PixelVotingDecoder([4, 5], 3, strides=[2])
     with pytest.raises(ValueError, match=r'does not fit strides\[0\]=2'):
         given(pyramid([(4, 4), (4, 4)], [4, 5]), top)
+
+
+def test_it_can_be_traced():
+    """As mmengine's complexity analysis does."""
+    for formulation in ('exact', 'factored'):
+        decoder = PixelVotingDecoder([4, 5, 6], 3, formulation=formulation)
+        inputs = (pyramid([(9, 9), (5, 5), (5, 5)], [4, 5, 6]),
+                  torch.randn(2, 3, 5, 5))
+        decoder.eval()
+        with torch.no_grad():
+            traced = torch.jit.trace(decoder, inputs)
+            torch.testing.assert_close(traced(*inputs), decoder(*inputs))

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from ..checks import Geometry
+from ..checks import Geometry, sizes_of
 
 
 def run(input: Tensor, votes: Tensor, geometry: Geometry,
         formulation: str) -> Tensor:
     """See :func:`pvd_mm.ops.dynamic_deconv2d`."""
-    n, c, h, w = input.shape
+    n, c, h, w = sizes_of(input)
     groups = geometry.groups
     fused = input.reshape(n, groups, c // groups, h, w)
     votes = votes.reshape(n, groups, geometry.kernel_size**2, h, w)
@@ -66,7 +66,7 @@ def _accumulator(like: Tensor, *shape: int) -> Tensor:
 
 def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
     """D from M (N, G, C, H, W) and V (N, G, K, H, W): eqs. 8, 9 and 11."""
-    n, g, c, h, w = fused.shape
+    n, g, c, h, w = sizes_of(fused)
     output = _accumulator(fused, n, g, c, *geometry.output_size)
     for position, source, target in _shifts(geometry, h, w):
         # addcmul wants one dtype; the slices of half maps are small casts
@@ -78,7 +78,7 @@ def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
 
 def _gather(grad: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
     """The gradient by M: every pixel sums its window of ∂D by its votes."""
-    n, g, _, h, w = votes.shape
+    n, g, _, h, w = sizes_of(votes)
     fused_grad = _accumulator(grad, n, g, grad.size(2), h, w)
     for position, source, target in _shifts(geometry, h, w):
         fused_grad[source].addcmul_(
@@ -90,7 +90,7 @@ def _gather(grad: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
 def _correlate(grad: Tensor, fused: Tensor, geometry: Geometry) -> Tensor:
     """The gradient by V: ∂D at (u, v) of a pixel's window times its M, summed
     over the channels of the group."""
-    n, g, _, h, w = fused.shape
+    n, g, _, h, w = sizes_of(fused)
     votes_grad = _accumulator(grad, n, g, geometry.kernel_size**2, h, w)
     for position, source, target in _shifts(geometry, h, w):
         votes_grad[:, :, position][source] = torch.sum(
@@ -135,7 +135,7 @@ def _own_sources(size: Tuple[int, int], geometry: Geometry,
 
 def _expand(fused: Tensor, geometry: Geometry) -> Tensor:
     """M of every output pixel's own source, (N, G, C, H', W')."""
-    size = tuple(fused.shape[3:])
+    size = sizes_of(fused)[3:]
     for dim, own in _own_sources(size, geometry, fused.device):
         fused = fused.index_select(dim, own)
     return fused
@@ -145,7 +145,7 @@ def _contract(grad: Tensor, size: Tuple[int, int],
               geometry: Geometry) -> Tensor:
     """The adjoint of :func:`_expand`."""
     for dim, own in _own_sources(size, geometry, grad.device):
-        shape = list(grad.shape)
+        shape = list(sizes_of(grad))
         shape[dim] = size[dim - 3]
         grad = grad.new_zeros(shape).index_add_(dim, own, grad)
     return grad
@@ -173,7 +173,7 @@ class _Factored(Function):
         fused_grad = votes_grad = None
         if ctx.needs_input_grad[0]:
             fused_grad = _contract(grad * _vote_sum(votes, geometry),
-                                   tuple(fused.shape[3:]), geometry)
+                                   sizes_of(fused)[3:], geometry)
         if ctx.needs_input_grad[1]:
             sum_grad = (grad * _expand(fused, geometry)).sum(2, keepdim=True)
             ones = fused.new_ones(()).expand(fused[:, :, :1].shape)
