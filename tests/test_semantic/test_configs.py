@@ -54,6 +54,8 @@ def test_it_builds_and_trains(path):
             TRANSFORMS.build(transform)
     for metric in cfg.test_evaluator:
         METRICS.build(metric)
+        assert set(metric.get('report_classes', ())) <= set(
+            kind.METAINFO['classes'])
     assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_iters
     torch.manual_seed(0)
     cfg.model.pretrained = None  # would be downloaded

@@ -42,5 +42,5 @@ test_evaluator = [
     dict(
         type='BoundaryIoUMetric',
         dilation_ratio=0.005,
-        report_classes=['Pole', 'SignSymbol'])
+        report_classes=['pole', 'sign symbol'])
 ]
