@@ -65,8 +65,5 @@ val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 # The width of the boundary that Cheng et al. use for Cityscapes
 test_evaluator = [
     val_evaluator,
-    dict(
-        type='BoundaryIoUMetric',
-        dilation_ratio=0.005,
-        report_classes=['pole', 'traffic sign'])
+    dict(type='BoundaryIoUMetric', dilation_ratio=0.005)
 ]

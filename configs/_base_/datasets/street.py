@@ -31,3 +31,10 @@ val_dataloader = dict(
     num_workers=2,
     dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
+test_evaluator = [
+    dict(type='IoUMetric', iou_metrics=['mIoU']),
+    dict(
+        type='BoundaryIoUMetric',
+        dilation_ratio=0.005,
+        report_classes=['pole'])
+]
