@@ -76,6 +76,15 @@ class EditableWheelForMim(editable_wheel):
                     data += record(*START_UP).encode()
                 new.writestr(item, data)
             new.writestr(*START_UP)
+            # The checkout's own metadata, for pvd_mm_mim.py; setuptools
+            # leaves some there with build isolation only.
+            info = ROOT / 'pvd_mm.egg-info'
+            info.mkdir(exist_ok=True)
+            metadata = next(name for name in old.namelist()
+                            if name.endswith('.dist-info/METADATA'))
+            (info / 'PKG-INFO').write_bytes(old.read(metadata))
+            (info / 'top_level.txt').write_text('pvd_mm\npvd_mm_mim\n')
+            (info / 'SOURCES.txt').write_text('pvd_mm/__init__.py\n')
         rewritten.replace(wheel)
 
 
