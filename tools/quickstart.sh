@@ -40,7 +40,9 @@ train_and_test() {
         say "Trained already: $checkpoint"
     else
         local resume=()
-        [ -e "$work_dir/last_checkpoint" ] && resume=(--resume)
+        # Interrupted between two checkpoints, it names one that is gone.
+        [ -f "$(cat "$work_dir/last_checkpoint" 2>/dev/null)" ] &&
+            resume=(--resume)
         say "Training $(basename "$config" .py) ${resume[*]}"
         mim train pvd_mm "$config" --gpus 0 --work-dir "$work_dir" \
             "${resume[@]}" || die "training of $config failed"
