@@ -23,6 +23,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from . import register_all_modules
+from .errors import UserError
 from .shipped import find_shipped, missing_config_message
 
 __all__ = [
@@ -31,8 +32,8 @@ __all__ = [
 ]
 
 
-class LaunchError(RuntimeError):
-    """A mistake in what the user asked for, told in one message."""
+class LaunchError(UserError, RuntimeError):
+    """A mistake in what the user asked of a tool."""
 
 
 def _log(message: str, level: int = logging.WARNING) -> None:

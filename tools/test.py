@@ -7,6 +7,7 @@ import os
 from mmengine.config import DictAction
 
 from pvd_mm import launch
+from pvd_mm.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,7 +50,7 @@ def main() -> None:
         launch.test(args.config, args.checkpoint, args.work_dir, args.out,
                     args.show, args.show_dir, args.wait_time, args.tta,
                     args.cfg_options, args.launcher)
-    except launch.LaunchError as error:
+    except UserError as error:
         raise SystemExit(f'error: {error}') from error
 
 

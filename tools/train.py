@@ -7,6 +7,7 @@ import os
 from mmengine.config import DictAction
 
 from pvd_mm import launch
+from pvd_mm.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,7 +49,7 @@ def main() -> None:
     try:
         launch.train(args.config, args.work_dir, args.resume, args.amp,
                      args.auto_scale_lr, args.cfg_options, args.launcher)
-    except launch.LaunchError as error:
+    except UserError as error:
         raise SystemExit(f'error: {error}') from error
 
 

@@ -17,3 +17,6 @@ load_from = None
 resume = False
 
 tta_model = dict(type='SegTTAModel')
+
+# a resumed training goes on as if it had not been interrupted
+custom_hooks = [dict(type='ReproducibleResumeHook')]

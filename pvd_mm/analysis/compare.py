@@ -78,9 +78,9 @@ def compare(
     busy for all of them; the time is the median of those passes, from the
     loaded image to the label map.
 
-    The picture shows the images where the methods differ most: by the number
-    of labelled pixels where one of the first and last method is right and
-    the other is wrong, whichever it is.
+    The picture shows the images where the methods differ most: as many where
+    the last method is ahead of the first, by the number of pixels labelled
+    right, as where it is behind.
 
     Args:
         runs (Sequence[Run]): The methods, in the order of the columns. Their
@@ -121,7 +121,7 @@ def compare(
         indices = list(range(total))
     else:
         indices = np.linspace(0, total - 1, max_images).astype(int).tolist()
-    differing = []
+    leads = []  # of the last method over the first
     for index in progress(indices):
         preds, truth = [], None
         for method in methods:
@@ -131,7 +131,7 @@ def compare(
             preds.append(_labels(sample.pred_sem_seg))
             truth = _labels(sample.gt_sem_seg)
         right = [(p == truth)[truth != _IGNORED] for p in (preds[0], preds[-1])]
-        differing.append((int((right[0] != right[1]).sum()), index))
+        leads.append((int(right[1].sum()) - int(right[0].sum()), index))
     _time(methods, indices[0])
 
     for method in computing:
@@ -142,9 +142,9 @@ def compare(
 
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
-    chosen = sorted(differing, key=lambda d: (-d[0], d[1]))[:images]
+    chosen = most_different(leads, images)
     picture = out / 'compare.png'
-    draw_grid(methods, [index for _, index in chosen], picture)
+    draw_grid(methods, chosen, picture)
     table = markdown(rows, focus)
     (out / 'compare.md').write_text(table + '\n')
     report = dict(
@@ -152,7 +152,7 @@ def compare(
         runs=[vars(run) for run in runs],
         rows=rows,
         pictured=[
-            methods[0].dataset.get_data_info(index)['img_path'] for _, index in chosen
+            methods[0].dataset.get_data_info(index)['img_path'] for index in chosen
         ],
     )
     (out / 'compare.json').write_text(json.dumps(report, indent=2) + '\n')
@@ -317,6 +317,25 @@ def _now(cuda: bool) -> float:
     if cuda:
         torch.cuda.synchronize()
     return time.perf_counter()
+
+
+def most_different(leads: Sequence[tuple[int, int]], number: int) -> list[int]:
+    """Choose images by how far one method leads another.
+
+    Args:
+        leads (Sequence[tuple[int, int]]): (lead, image), the lead negative
+            where the method is behind.
+        number (int): How many images.
+
+    Returns:
+        list[int]: Images: half of them (rounded up) with the largest leads,
+        largest first, then those with the smallest, smallest last.
+    """
+    ordered = [image for _, image in sorted(leads, key=lambda d: (-d[0], d[1]))]
+    if number >= len(ordered):
+        return ordered
+    behind = number // 2
+    return ordered[: number - behind] + ordered[len(ordered) - behind :]
 
 
 def _time(methods: list[_Method], index: int) -> None:

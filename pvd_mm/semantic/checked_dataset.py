@@ -16,6 +16,8 @@ from mmengine import fileio
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
+from pvd_mm.errors import LabelError, MissingDataError
+
 _LISTED = 5  # how many of the offending files or values an error shows
 
 
@@ -66,7 +68,7 @@ class LabelCheck:
         label = results['gt_seg_map']
         path = results.get('seg_map_path', '<no path>')
         if label.ndim != 2:
-            raise ValueError(
+            raise LabelError(
                 f'{self.owner}: the label map {path} has the shape '
                 f'{label.shape}; expected one value per pixel, (H, W). '
                 'Colour-coded label images have to be converted to class '
@@ -74,7 +76,7 @@ class LabelCheck:
             )
         size = results.get('ori_shape')
         if size is not None and tuple(size[:2]) != label.shape:
-            raise ValueError(
+            raise LabelError(
                 f'{self.owner}: the label map {path} has the size '
                 f'{label.shape}, but its image {results.get("img_path")} has '
                 f'{tuple(size[:2])} (height, width).'
@@ -83,7 +85,7 @@ class LabelCheck:
         if foreign.any():
             values = np.unique(label[foreign]).tolist()
             hint = f' {self.hint}' if self.hint else ''
-            raise ValueError(
+            raise LabelError(
                 f'{self.owner}: the label map {path} holds the values '
                 f'{_some(values)}, which are outside the classes; allowed '
                 f'are 0 to {self.num_classes - 1} ({self.num_classes} '
@@ -172,7 +174,7 @@ class CheckedDatasetMixin:
         self._check_folders()
         samples = super().load_data_list()
         if not samples:
-            raise FileNotFoundError(
+            raise MissingDataError(
                 f"{type(self).__name__}: data_prefix['img_path'] = "
                 f"'{self.data_prefix.get('img_path')}' holds no image that "
                 f"ends in '{self.img_suffix}'"
@@ -205,13 +207,13 @@ class CheckedDatasetMixin:
             parent = osp.abspath(folder)
             while not osp.isdir(parent):
                 parent = osp.dirname(parent)
-            raise FileNotFoundError(
+            raise MissingDataError(
                 f"{name}: data_prefix['{key}'] names the folder '{folder}', "
                 f'which does not exist (of its path, {parent} exists; '
                 f'data_root={self.data_root!r}).{self._source()}'
             )
         if self.ann_file and not osp.exists(self.ann_file):
-            raise FileNotFoundError(
+            raise MissingDataError(
                 f"{name}: ann_file names '{self.ann_file}', which does not "
                 f'exist (data_root={self.data_root!r}).'
             )
@@ -223,7 +225,7 @@ class CheckedDatasetMixin:
             # without it the images come from the listing itself
             missing = self._absent(samples, 'img_path', self.img_suffix)
             if missing:
-                raise FileNotFoundError(
+                raise MissingDataError(
                     f'{name}: {len(missing)} of {len(samples)} images listed '
                     f'in {self.ann_file} do not exist: {_some(missing)}.'
                 )
@@ -233,7 +235,7 @@ class CheckedDatasetMixin:
         if missing:
             pairs = {s['seg_map_path']: s['img_path'] for s in samples}
             hint = self._missing_label_hint(missing[0])
-            raise FileNotFoundError(
+            raise MissingDataError(
                 f'{name}: {len(missing)} of {len(samples)} images have no '
                 f'label map. First image: {pairs[missing[0]]}; missing: '
                 f'{_some(missing)}.' + (f' {hint}' if hint else '')

@@ -10,7 +10,13 @@ import torch
 from mmseg.apis import init_model
 
 from pvd_mm import register_all_modules
-from pvd_mm.analysis.compare import Run, compare, markdown, read_figures
+from pvd_mm.analysis.compare import (
+    Run,
+    compare,
+    markdown,
+    most_different,
+    read_figures,
+)
 from pvd_mm.analysis.complexity import model_complexity
 from pvd_mm.samples import make_street_sample
 
@@ -222,3 +228,11 @@ def test_complexity_leaves_out_the_auxiliary_head(runs):
     total = sum(p.numel() for p in model.parameters())
     assert auxiliary > 0
     assert model_complexity(model, (3, *SIZE))['params'] == total - auxiliary
+
+
+def test_pictures_are_chosen_for_both_methods():
+    leads = [(5, 0), (-9, 1), (0, 2), (7, 3), (-1, 4)]
+    assert most_different(leads, 4) == [3, 0, 4, 1]
+    assert most_different(leads, 3) == [3, 0, 1]
+    assert most_different(leads, 9) == [3, 0, 2, 4, 1]
+    assert most_different(leads, 1) == [3]

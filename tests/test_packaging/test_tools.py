@@ -5,9 +5,13 @@ import json
 import shutil
 import sys
 
+import numpy as np
 import pytest
 import torch
 from packaging_helpers import ROOT, losses, run, tool
+from PIL import Image
+
+from pvd_mm.samples import make_street_sample
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -116,3 +120,20 @@ def test_amp_refused_with_another_wrapper(tiny_config, tmp_path):
     out = tool('train', tiny_config, '--amp', '--work-dir', tmp_path,
                '--cfg-options', 'optim_wrapper.type=ZeroWrapper', ok=False)
     assert '--amp works with the optimizer wrapper' in out
+
+
+def test_data_mistakes_are_told_without_a_traceback(tmp_path):
+    """A missing folder, and a label that a worker process meets."""
+    name = 'pvd_r18-stage-c32_1xb2-600_street-192x256'
+    out = tool('train', name, '--work-dir', tmp_path / 'work', ok=False,
+               cwd=tmp_path)
+    assert 'leftImg8bit/train' in out and 'does not exist' in out
+    assert 'Traceback' not in out
+    make_street_sample(str(tmp_path / 'data/street'), train=2, val=1,
+                       size=(64, 128))
+    for path in tmp_path.glob('data/street/gtFine/train/*/*.png'):
+        Image.fromarray(np.full((64, 128), 33, np.uint8)).save(path)
+    out = tool('train', name, '--work-dir', tmp_path / 'work', ok=False,
+               cwd=tmp_path)
+    assert 'holds the values 33' in out
+    assert 'Traceback' not in out

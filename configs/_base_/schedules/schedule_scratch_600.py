@@ -13,3 +13,4 @@ param_scheduler = [
 train_cfg = dict(max_iters=600, val_interval=600)
 default_hooks = dict(
     logger=dict(interval=20), checkpoint=dict(interval=200))
+randomness = dict(seed=0)
