@@ -133,8 +133,8 @@ FORBIDDEN = {
     'ops': r'mm\w+|numpy|cv2|pvd_mm\.(?!ops)',
     'decoder': r'mmseg|mmdet|mmcv\.(?!cnn)|pvd_mm\.(?!ops|decoder)',
     'encoder': r'mmseg|mmdet|mmcv\.(?!cnn)|pvd_mm\.(?!ops|encoder)',
-    'semantic': r'mmdet|pvd_mm\.(?!ops|decoder|encoder|semantic)',
-    'instance': r'mmseg|pvd_mm\.(?!ops|decoder|encoder|instance)',
+    'semantic': r'mmdet|pvd_mm\.(?!ops|decoder|encoder|semantic|errors)',
+    'instance': r'mmseg|pvd_mm\.(?!ops|decoder|encoder|instance|errors)',
 }
 
 
