@@ -1,5 +1,8 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Every shipped config, and that methods are compared under one protocol."""
+from pathlib import Path
+
+import mmseg
 import mmseg.models  # noqa: F401 - registers mmseg's models
 import pytest
 import torch
@@ -23,6 +26,18 @@ def load(path):
     cfg = Config.fromfile(mim_root() / 'configs' / path)
     init_default_scope(cfg.default_scope)
     return cfg
+
+
+def test_the_baseline_is_mmseg_s():
+    """Model for model the DeepLabv3 of mmseg's own configs."""
+    folder = Path(mmseg.__file__).parent / '.mim/configs/deeplabv3'
+    if not folder.is_dir():
+        pytest.skip('this mmsegmentation came without its configs')
+    for name in ('deeplabv3_r50-d8', 'deeplabv3_r18-d8'):
+        theirs = Config.fromfile(
+            folder / f'{name}_4xb2-80k_cityscapes-512x1024.py')
+        ours = load(f'deeplabv3/{name}_1xb4-90k_cityscapes-512x1024.py')
+        assert ours.model.to_dict() == theirs.model.to_dict()
 
 
 def test_the_shipped_configs():
