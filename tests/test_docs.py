@@ -18,8 +18,6 @@ from pvd_mm.shipped import find_shipped
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md')])
 SKIP = '<!-- no-test -->'
-# Made by the quickstart on a full run, then entered.
-LATER = {'docs/figures/quickstart.png'}
 PLACEHOLDERS = {'pvd_mm/ops/backends/NAME.py'}
 
 pages = pytest.mark.parametrize(
@@ -91,9 +89,6 @@ def test_links_lead_somewhere(page):
             continue
         file, _, anchor = link.partition('#')
         target = (page.parent / file).resolve() if file else page
-        if target.is_relative_to(ROOT) and \
-                target.relative_to(ROOT).as_posix() in LATER:
-            continue
         assert target.exists(), f'{link} does not exist'
         if anchor and target.suffix == '.md':
             assert anchor in anchors(target), f'{link}: no such heading'
@@ -107,8 +102,8 @@ def test_named_files_exist(page):
     folders = 'configs|tools|requirements|tests|docs|pvd_mm'
     named = re.findall(
         rf'(?<![\w/.:])((?:{folders})/[\w./\-]+\.(?:py|sh|txt|md|yml))\b', text)
-    known = LATER | PLACEHOLDERS
-    assert [n for n in named if n not in known and not (ROOT / n).exists()] == []
+    assert [n for n in named
+            if n not in PLACEHOLDERS and not (ROOT / n).exists()] == []
     configs = re.findall(r'pvd_mm::([\w./\-]+\.py)', text)
     configs += re.findall(r'(?<![\w/])((?:pvd|deeplabv3)_r\d+\S*?_1xb[\w\-]+)', text)
     for name in configs:
