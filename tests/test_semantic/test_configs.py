@@ -7,6 +7,8 @@ import mmseg.models  # noqa: F401 - registers mmseg's models
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.registry import DATASETS, METRICS, MODELS, TRANSFORMS
@@ -101,3 +103,27 @@ def test_methods_are_compared_under_one_protocol():
         first = protocols.setdefault(dataset, (path, cfg))
         assert cfg == first[1], f'{path} differs from {first[0]}'
     assert len(protocols) == 3
+
+
+@pytest.mark.parametrize('path', [
+    'pvd/pvd_r50-block_1xb4-90k_cityscapes-512x1024.py',
+    'pvd/pvd_r50-stage_1xb4-90k_cityscapes-512x1024.py'
+])
+def test_the_chain_does_not_diverge(path):
+    """Random weights, the shipped optimizer at its full rate."""
+    cfg = load(path)
+    torch.manual_seed(0)
+    cfg.model.pretrained = None
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model.init_weights()
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+    labels = (torch.arange(128) // 24).expand(1, 64, 128).contiguous()
+    images = (labels - 3.).expand(2, 3, 64, 128) + torch.randn(2, 3, 64, 128)
+    samples = [SegDataSample(gt_sem_seg=PixelData(data=labels))] * 2
+    history = []
+    for _ in range(8):
+        losses = model(images, samples, mode='loss')
+        history.append(losses['decode.loss_ce'].item())
+        optimizer.update_params(model.parse_losses(losses)[0])
+    assert max(history) < 1.5 * history[0], history
+    assert min(history[-3:]) < 0.8 * history[0], history
