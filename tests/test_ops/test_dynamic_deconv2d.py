@@ -278,16 +278,8 @@ def test_autocast_does_what_conv_transpose2d_does(dtype):
 
 def _peak_beyond(function, output_bytes):
     """Peak memory that torch allocates in ``function``, in outputs."""
-    with torch.profiler.profile(
-            activities=[torch.profiler.ProfilerActivity.CPU],
-            profile_memory=True) as profile:
-        function()
-    held = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak / output_bytes
+    from pvd_mm.analysis.speed import MIB, peak_memory
+    return peak_memory(function, 'cpu') * MIB / output_bytes
 
 
 @formulations
