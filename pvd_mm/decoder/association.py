@@ -84,7 +84,12 @@ class PixelAssociation(BaseModule):
         conv = dict(kernel_size=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.conv_in = ConvModule(in_channels, widths[0], **conv)
         self.conv_out = ConvModule(out_channels, widths[1], **conv)
-        self.conv_votes = ConcatConv1x1(widths, groups * kernel_size**2)
+        # Votes of all steps multiply: they must not move further per
+        # optimiser step in a wide module than in a narrow one
+        self.conv_votes = ConcatConv1x1(
+            widths,
+            groups * kernel_size**2,
+            gains=[sum(widths)**-0.5] * 2)
         # What is added to the regressed votes, a row for each stride from 1
         # to k; not saved, for it follows from k
         starts = torch.stack([
@@ -103,7 +108,8 @@ class PixelAssociation(BaseModule):
 
     def _init_votes(self) -> None:
         if self.vote_start == 'random':
-            nn.init.kaiming_normal_(self.conv_votes.weight)
+            # Kaiming's, for the gain is 1 / sqrt(fan-in)
+            nn.init.normal_(self.conv_votes.weight, std=2**0.5)
         else:
             nn.init.zeros_(self.conv_votes.weight)
         nn.init.zeros_(self.conv_votes.bias)

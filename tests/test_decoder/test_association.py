@@ -44,7 +44,8 @@ def test_a_is_convolved_with_the_stride():
                  stride=2)
     b = F.conv2d(coarse, module.conv_out.conv.weight,
                  module.conv_out.conv.bias)
-    expected = F.conv2d(torch.cat([a, b], 1), module.conv_votes.weight,
+    expected = F.conv2d(torch.cat([a, b], 1),
+                        module.conv_votes.weight / (4 + 6)**0.5,
                         module.conv_votes.bias)
     torch.testing.assert_close(module(fine, coarse, 2), expected)
 
