@@ -66,7 +66,10 @@ class DecodingStep(BaseModule):
         if channels % groups:
             raise ValueError(f'groups must divide the {channels} decoded '
                              f'channels, but got groups={groups}')
-        self.fuse = ConcatConv1x1([out_channels, channels], channels)
+        # B enters every step of the chain anew; see PixelAssociation
+        self.fuse = ConcatConv1x1([out_channels, channels],
+                                  channels,
+                                  gains=[out_channels**-0.5, 1.])
         self.kernel_size = kernel_size
         self.groups = groups
         self.formulation = formulation
