@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from pvd_mm.ops import dynamic_deconv2d
-from pvd_mm.ops.backends import get_backend
+from pvd_mm.ops.backends import check_backend
 from pvd_mm.ops.checks import FORMULATIONS, check_choice
 
 from .association import PixelAssociation
@@ -60,7 +60,7 @@ class DecodingStep(BaseModule):
                  **votes) -> None:
         super().__init__(init_cfg)
         check_choice('formulation', formulation, FORMULATIONS)
-        get_backend(backend)  # refuses an unknown one
+        check_backend(backend)  # refuses an unknown one
         self.association = PixelAssociation(in_channels, out_channels,
                                             kernel_size, groups, **votes)
         if channels % groups:

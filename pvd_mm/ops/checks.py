@@ -9,7 +9,7 @@ FORMULATIONS = ('exact', 'factored')
 
 
 class Geometry(NamedTuple):
-    """What a backend needs to know besides the two tensors."""
+    """In the order of the op's arguments: what a backend needs to know besides the two tensors."""
     kernel_size: int
     stride: int
     padding: int

@@ -5,8 +5,9 @@ from typing import Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
-from .backends import get_backend
+from .backends import check_backend
 from .checks import check_arguments
+from .op import forward_op
 
 
 def dynamic_deconv2d(input: Tensor,
@@ -53,7 +54,9 @@ def dynamic_deconv2d(input: Tensor,
             input of that pixel's own source, M at (floor(y/s), floor(x/s)),
             times the sum of all votes that reach the output pixel.
             Defaults to 'exact'.
-        backend (str): 'reference', 'matrix' or 'auto'. Defaults to 'auto'.
+        backend (str): 'cpp' (CPU), 'triton' (GPU), 'matrix', 'reference' or
+            'auto', the fastest that is there; the environment variable
+            ``PVD_MM_BACKEND`` can say what 'auto' means. Defaults to 'auto'.
 
     Returns:
         Tensor: The decoded map D, (N, C, H', W'), of the dtype of ``input``;
@@ -64,6 +67,8 @@ def dynamic_deconv2d(input: Tensor,
             ``input`` and ``votes`` differ, or if a number is not an int.
         ValueError: If shapes, devices or numbers don't fit each other, or if
             ``formulation`` or ``backend`` is unknown.
+        RuntimeError: If a backend is asked for that cannot run on the
+            tensors' device; the message says why.
 
     Example:
         >>> fused, votes = torch.rand(2, 19, 4, 4), torch.rand(2, 9, 4, 4)
@@ -73,7 +78,8 @@ def dynamic_deconv2d(input: Tensor,
     input, votes = _autocast(input, votes)
     geometry = check_arguments(input, votes, kernel_size, stride, padding,
                                output_size, groups, formulation)
-    return get_backend(backend).run(input, votes, geometry, formulation)
+    check_backend(backend)
+    return forward_op(input, votes, *geometry, formulation, backend)
 
 
 def _autocast(*tensors: Tensor) -> Tuple[Tensor, ...]:

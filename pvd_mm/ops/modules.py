@@ -4,7 +4,7 @@ from typing import Optional, Sequence
 
 from torch import Tensor, nn
 
-from .backends import get_backend
+from .backends import check_backend
 from .checks import FORMULATIONS, check_choice, check_kernel
 from .functional import dynamic_deconv2d
 from .start import upsampling_kernel
@@ -39,7 +39,7 @@ class DynamicDeconv2d(nn.Module):
         super().__init__()
         self.padding = check_kernel(kernel_size, stride, padding, groups)
         check_choice('formulation', formulation, FORMULATIONS)
-        get_backend(backend)  # refuses an unknown one
+        check_backend(backend)  # refuses an unknown one
         self.kernel_size = kernel_size
         self.stride = stride
         self.groups = groups

@@ -1,23 +1,91 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The backends of the op, a file each.
 
-A backend is a module with ``run(input, votes, geometry, formulation)``: it
-gets checked arguments, returns the output, and is differentiable. A faster
-one is a further file and a further line in ``BACKENDS``.
+A backend is a module with three functions. They get checked arguments and
+know nothing of autograd, which :mod:`pvd_mm.ops.op` adds once for all:
+
+``why_not(device, dtype)``
+    Why it cannot run there, or None.
+``forward(input, votes, geometry, formulation)``
+    D, (N, C, H', W').
+``backward(grad, input, votes, geometry, formulation, needs)``
+    The gradients by input and votes, None where ``needs`` is False.
+
+A further one is a further file and a further line in ``BACKENDS``.
 """
+import functools
+import os
+import warnings
 from types import ModuleType
+
+import torch
 
 from ..checks import check_choice
 from . import matrix, reference
 
-BACKENDS = {'reference': reference, 'matrix': matrix}
+BACKENDS = {
+    'matrix': matrix,
+    'reference': reference
+}
+
+# What 'auto' takes by device; matrix on all others, and where it's missing.
+FASTEST = {}
+
+# Names what 'auto' means; an argument has precedence.
+VARIABLE = 'PVD_MM_BACKEND'
 
 
-def get_backend(name: str) -> ModuleType:
-    """Look up a backend; 'auto' is the fastest one that is there.
+def check_backend(name: str) -> None:
+    """Refuse a name that no backend has.
+
+    Raises:
+        ValueError: If ``name`` is neither 'auto' nor a backend.
+    """
+    check_choice('backend', name, ('auto', *BACKENDS))
+
+
+def get_backend(name: str, device: torch.device,
+                dtype: torch.dtype) -> ModuleType:
+    """The backend to run on tensors of this device and dtype.
+
+    'auto' is what the environment variable ``PVD_MM_BACKEND`` names, or else
+    the fastest one that runs there.
 
     Raises:
         ValueError: If there is no backend of that name.
+        RuntimeError: If one is asked for by name and cannot run there.
     """
-    check_choice('backend', name, ('auto', *BACKENDS))
-    return BACKENDS['matrix' if name == 'auto' else name]
+    if name != 'auto':
+        return _named(name, 'backend', device, dtype)
+    name = os.environ.get(VARIABLE) or 'auto'
+    if name != 'auto':
+        return _named(name, f'environment variable {VARIABLE}', device, dtype)
+    return _fastest(device.type, dtype)
+
+
+@functools.lru_cache(maxsize=None)
+def _named(name: str, source: str, device: torch.device,
+           dtype: torch.dtype) -> ModuleType:
+    check_choice(source, name, ('auto', *BACKENDS))
+    reason = BACKENDS[name].why_not(device, dtype)
+    if reason:
+        raise RuntimeError(f'{source}={name!r} cannot run on {device} with '
+                           f'{dtype}: {reason}')
+    return BACKENDS[name]
+
+
+@functools.lru_cache(maxsize=None)
+def _fastest(kind: str, dtype: torch.dtype) -> ModuleType:
+    device = torch.device(kind)
+    first = FASTEST.get(kind, 'matrix')
+    reason = BACKENDS[first].why_not(device, dtype)
+    if reason is None:
+        return BACKENDS[first]
+    _say_once(first, reason)
+    return matrix
+
+
+@functools.lru_cache(maxsize=None)
+def _say_once(name: str, reason: str) -> None:
+    warnings.warn(f'dynamic_deconv2d runs on its slower backend matrix, for '
+                  f'{name} is not there: {reason}')

@@ -13,21 +13,41 @@ from typing import Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import Function
 
-from ..checks import Geometry, sizes_of
+from ..checks import Geometry
+
+Gradients = Tuple[Optional[Tensor], Optional[Tensor]]
 
 
-def run(input: Tensor, votes: Tensor, geometry: Geometry,
-        formulation: str) -> Tensor:
-    """See :func:`pvd_mm.ops.dynamic_deconv2d`."""
-    n, c, h, w = sizes_of(input)
-    groups = geometry.groups
-    fused = input.reshape(n, groups, c // groups, h, w)
-    votes = votes.reshape(n, groups, geometry.kernel_size**2, h, w)
-    function = _Exact if formulation == 'exact' else _Factored
-    output = function.apply(fused, votes, geometry)
-    return output.reshape(n, c, *geometry.output_size)
+def why_not(device: torch.device, dtype: torch.dtype) -> Optional[str]:
+    """It runs everywhere."""
+    return None
+
+
+def forward(input: Tensor, votes: Tensor, geometry: Geometry,
+            formulation: str) -> Tensor:
+    """See :mod:`pvd_mm.ops.backends`."""
+    fused, votes = _by_groups(geometry, input, votes)
+    if formulation == 'exact':
+        output = _scatter(fused, votes, geometry)
+    else:
+        output = _expand(fused, geometry) * _vote_sum(votes, geometry)
+    return output.flatten(1, 2)
+
+
+def backward(grad: Tensor, input: Tensor, votes: Tensor, geometry: Geometry,
+             formulation: str, needs: Tuple[bool, bool]) -> Gradients:
+    """See :mod:`pvd_mm.ops.backends`."""
+    maps = _by_groups(geometry, grad, input, votes)
+    function = _exact_grads if formulation == 'exact' else _factored_grads
+    return tuple(None if one is None else one.flatten(1, 2)
+                 for one in function(*maps, geometry, needs))
+
+
+def _by_groups(geometry: Geometry, *maps: Tensor) -> Tuple[Tensor, ...]:
+    """(N, G·C, H, W) to (N, G, C, H, W)."""
+    g = geometry.groups
+    return tuple(x.unflatten(1, (g, x.size(1) // g)) for x in maps)
 
 
 def _shifts(geometry: Geometry, height: int,
@@ -66,7 +86,7 @@ def _accumulator(like: Tensor, *shape: int) -> Tensor:
 
 def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
     """D from M (N, G, C, H, W) and V (N, G, K, H, W): eqs. 8, 9 and 11."""
-    n, g, c, h, w = sizes_of(fused)
+    n, g, c, h, w = fused.shape
     output = _accumulator(fused, n, g, c, *geometry.output_size)
     for position, source, target in _shifts(geometry, h, w):
         # addcmul wants one dtype; the slices of half maps are small casts
@@ -78,7 +98,7 @@ def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
 
 def _gather(grad: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
     """The gradient by M: every pixel sums its window of ∂D by its votes."""
-    n, g, _, h, w = sizes_of(votes)
+    n, g, _, h, w = votes.shape
     fused_grad = _accumulator(grad, n, g, grad.size(2), h, w)
     for position, source, target in _shifts(geometry, h, w):
         fused_grad[source].addcmul_(
@@ -90,7 +110,7 @@ def _gather(grad: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
 def _correlate(grad: Tensor, fused: Tensor, geometry: Geometry) -> Tensor:
     """The gradient by V: ∂D at (u, v) of a pixel's window times its M, summed
     over the channels of the group."""
-    n, g, _, h, w = sizes_of(fused)
+    n, g, _, h, w = fused.shape
     votes_grad = _accumulator(grad, n, g, geometry.kernel_size**2, h, w)
     for position, source, target in _shifts(geometry, h, w):
         votes_grad[:, :, position][source] = torch.sum(
@@ -98,26 +118,10 @@ def _correlate(grad: Tensor, fused: Tensor, geometry: Geometry) -> Tensor:
     return votes_grad.to(grad.dtype)
 
 
-class _Exact(Function):
-    """Its backward pass is made of differentiable operations, so that the
-    second derivative is autograd's."""
-
-    @staticmethod
-    def forward(ctx, fused: Tensor, votes: Tensor,
-                geometry: Geometry) -> Tensor:
-        ctx.save_for_backward(fused, votes)
-        ctx.geometry = geometry
-        return _scatter(fused, votes, geometry)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        fused, votes = ctx.saved_tensors
-        fused_grad = votes_grad = None
-        if ctx.needs_input_grad[0]:
-            fused_grad = _gather(grad, votes, ctx.geometry)
-        if ctx.needs_input_grad[1]:
-            votes_grad = _correlate(grad, fused, ctx.geometry)
-        return fused_grad, votes_grad, None
+def _exact_grads(grad: Tensor, fused: Tensor, votes: Tensor,
+                 geometry: Geometry, needs: Tuple[bool, bool]) -> Gradients:
+    return (_gather(grad, votes, geometry) if needs[0] else None,
+            _correlate(grad, fused, geometry) if needs[1] else None)
 
 
 def _own_sources(size: Tuple[int, int], geometry: Geometry,
@@ -135,7 +139,7 @@ def _own_sources(size: Tuple[int, int], geometry: Geometry,
 
 def _expand(fused: Tensor, geometry: Geometry) -> Tensor:
     """M of every output pixel's own source, (N, G, C, H', W')."""
-    size = sizes_of(fused)[3:]
+    size = tuple(fused.shape[3:])
     for dim, own in _own_sources(size, geometry, fused.device):
         fused = fused.index_select(dim, own)
     return fused
@@ -145,7 +149,7 @@ def _contract(grad: Tensor, size: Tuple[int, int],
               geometry: Geometry) -> Tensor:
     """The adjoint of :func:`_expand`."""
     for dim, own in _own_sources(size, geometry, grad.device):
-        shape = list(sizes_of(grad))
+        shape = list(grad.shape)
         shape[dim] = size[dim - 3]
         grad = grad.new_zeros(shape).index_add_(dim, own, grad)
     return grad
@@ -157,25 +161,14 @@ def _vote_sum(votes: Tensor, geometry: Geometry) -> Tensor:
     return _scatter(ones, votes, geometry)
 
 
-class _Factored(Function):
-
-    @staticmethod
-    def forward(ctx, fused: Tensor, votes: Tensor,
-                geometry: Geometry) -> Tensor:
-        ctx.save_for_backward(fused, votes)
-        ctx.geometry = geometry
-        return _expand(fused, geometry) * _vote_sum(votes, geometry)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        fused, votes = ctx.saved_tensors
-        geometry = ctx.geometry
-        fused_grad = votes_grad = None
-        if ctx.needs_input_grad[0]:
-            fused_grad = _contract(grad * _vote_sum(votes, geometry),
-                                   sizes_of(fused)[3:], geometry)
-        if ctx.needs_input_grad[1]:
-            sum_grad = (grad * _expand(fused, geometry)).sum(2, keepdim=True)
-            ones = fused.new_ones(()).expand(fused[:, :, :1].shape)
-            votes_grad = _correlate(sum_grad, ones, geometry)
-        return fused_grad, votes_grad, None
+def _factored_grads(grad: Tensor, fused: Tensor, votes: Tensor,
+                    geometry: Geometry, needs: Tuple[bool, bool]) -> Gradients:
+    fused_grad = votes_grad = None
+    if needs[0]:
+        fused_grad = _contract(grad * _vote_sum(votes, geometry),
+                               tuple(fused.shape[3:]), geometry)
+    if needs[1]:
+        sum_grad = (grad * _expand(fused, geometry)).sum(2, keepdim=True)
+        ones = fused.new_ones(()).expand(fused[:, :, :1].shape)
+        votes_grad = _correlate(sum_grad, ones, geometry)
+    return fused_grad, votes_grad

@@ -2,21 +2,67 @@
 """The step update of section 4.4: a loop over pixels.
 
 It is slow and easy to read. The tests hold every other backend against it,
-and it is the slow column of Table 3. Its gradient is autograd's own.
+and it is the slow column of Table 3.
+
+Shape shorthand: N batch, G groups, C channels per group, (H, W) input size,
+(H', W') output size; M is (N, G, C, H, W), V (N, G, 1, k, k, H, W).
 """
+from typing import Optional, Tuple
+
+import torch
 from torch import Tensor
 
 from ..checks import Geometry
 
 
-def run(input: Tensor, votes: Tensor, geometry: Geometry,
-        formulation: str) -> Tensor:
-    """See :func:`pvd_mm.ops.dynamic_deconv2d`."""
-    update = _exact if formulation == 'exact' else _factored
-    output = update(input, votes, geometry)
-    if not votes.numel():  # no window at all: keep autograd's graph whole
-        output = output + votes.sum() + input.sum()
-    return output
+def why_not(device: torch.device, dtype: torch.dtype) -> Optional[str]:
+    """It runs everywhere."""
+    return None
+
+
+def forward(input: Tensor, votes: Tensor, geometry: Geometry,
+            formulation: str) -> Tensor:
+    """See :mod:`pvd_mm.ops.backends`."""
+    fused, kernels = _by_groups(input, votes, geometry)
+    if formulation == 'exact':
+        output = _scatter(fused, kernels, geometry)
+    else:
+        vote_sum = _scatter(torch.ones_like(fused[:, :, :1]), kernels, geometry)
+        output = torch.zeros_like(vote_sum.expand(-1, -1, fused.size(2), -1, -1))
+        for y, x, i, j in _own_sources(geometry, *fused.shape[3:]):
+            output[..., y, x] = fused[..., i, j] * vote_sum[..., y, x]
+    return output.flatten(1, 2)
+
+
+def backward(
+        grad: Tensor, input: Tensor, votes: Tensor, geometry: Geometry,
+        formulation: str,
+        needs: Tuple[bool, bool]) -> Tuple[Optional[Tensor], Optional[Tensor]]:
+    """See :mod:`pvd_mm.ops.backends`."""
+    fused, kernels = _by_groups(input, votes, geometry)
+    grad = grad.unflatten(1, fused.shape[1:3])
+    if formulation == 'exact':
+        fused_grad, kernels_grad = _scatter_grads(grad, fused, kernels,
+                                                  geometry)
+    else:
+        ones = torch.ones_like(fused[:, :, :1])
+        vote_sum = _scatter(ones, kernels, geometry)
+        fused_grad = torch.zeros_like(fused)
+        sum_grad = torch.zeros_like(vote_sum)
+        for y, x, i, j in _own_sources(geometry, *fused.shape[3:]):
+            fused_grad[..., i, j] += grad[..., y, x] * vote_sum[..., y, x]
+            sum_grad[..., y, x] = (grad[..., y, x] * fused[..., i, j]).sum(
+                2, keepdim=True)
+        _, kernels_grad = _scatter_grads(sum_grad, ones, kernels, geometry)
+    grads = fused_grad.flatten(1, 2), kernels_grad.reshape(votes.shape)
+    return tuple(one if need else None for one, need in zip(grads, needs))
+
+
+def _by_groups(input: Tensor, votes: Tensor,
+               geometry: Geometry) -> Tuple[Tensor, Tensor]:
+    k, groups = geometry.kernel_size, geometry.groups
+    return (input.unflatten(1, (groups, input.size(1) // groups)),
+            votes.unflatten(1, (groups, 1, k, k)))
 
 
 def _windows(geometry: Geometry, height: int, width: int):
@@ -34,31 +80,35 @@ def _windows(geometry: Geometry, height: int, width: int):
                     slice(cols.start - left, cols.stop - left)
 
 
-def _exact(input: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
+def _scatter(fused: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
     """Eqs. 5 and 6: the overlapping sum of M[i, j] times its kernel."""
-    k, _, _, (out_h, out_w), groups = geometry
-    n, c, h, w = input.shape
-    fused = input.reshape(n, groups, c // groups, h, w)
-    kernels = votes.reshape(n, groups, 1, k, k, h, w)
-    output = input.new_zeros(n, groups, c // groups, out_h, out_w)
-    for i, j, rows, cols, us, vs in _windows(geometry, h, w):
+    output = fused.new_zeros(*fused.shape[:3], *geometry.output_size)
+    for i, j, rows, cols, us, vs in _windows(geometry, *fused.shape[3:]):
         output[..., rows, cols] += (
             fused[..., i, j, None, None] * kernels[..., us, vs, i, j])
-    return output.reshape(n, c, out_h, out_w)
-
-
-def _factored(input: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
-    """Eqs. 10 and 12: M of the pixel's own source times the sum of votes."""
-    k, s, p, (out_h, out_w), groups = geometry
-    n, c, h, w = input.shape
-    ones = input.new_ones(n, groups, h, w)
-    vote_sum = _exact(ones, votes, geometry)
-    vote_sum = vote_sum.repeat_interleave(c // groups, dim=1)
-    centre = (k - 1) // 2 - p  # of the first pixel's window, 0 by default
-    output = input.new_zeros(n, c, out_h, out_w)
-    for y in range(out_h):
-        for x in range(out_w):
-            i = min(max((y - centre) // s, 0), h - 1)
-            j = min(max((x - centre) // s, 0), w - 1)
-            output[..., y, x] = input[..., i, j] * vote_sum[..., y, x]
     return output
+
+
+def _scatter_grads(grad: Tensor, fused: Tensor, kernels: Tensor,
+                   geometry: Geometry) -> Tuple[Tensor, Tensor]:
+    """The gradients by M and V: every pixel looks at its own window."""
+    fused_grad = torch.zeros_like(fused)
+    kernels_grad = torch.zeros_like(kernels)
+    for i, j, rows, cols, us, vs in _windows(geometry, *fused.shape[3:]):
+        window = grad[..., rows, cols]
+        fused_grad[..., i, j] = (window * kernels[..., us, vs, i, j]).sum(
+            (3, 4))
+        kernels_grad[..., us, vs, i, j] = (
+            window * fused[..., i, j, None, None]).sum(2, keepdim=True)
+    return fused_grad, kernels_grad
+
+
+def _own_sources(geometry: Geometry, height: int, width: int):
+    """Eqs. 10 and 12: each output pixel (y, x) and its own input pixel."""
+    k, s, p, (out_h, out_w), _ = geometry
+    centre = (k - 1) // 2 - p  # of the first pixel's window, 0 by default
+    if height and width:
+        for y in range(out_h):
+            for x in range(out_w):
+                yield (y, x, min(max((y - centre) // s, 0), height - 1),
+                       min(max((x - centre) // s, 0), width - 1))

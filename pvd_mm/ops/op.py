@@ -1,0 +1,163 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The op as torch knows it: ``torch.ops.pvd_mm.dynamic_deconv2d``.
+
+One operator stands in front of all backends, so that autograd,
+``torch.compile``, ``torch.export``, ``torch.func`` and torch's FLOP counter
+see the same thing whatever runs. Its arguments are not checked here:
+:func:`pvd_mm.ops.dynamic_deconv2d` does that.
+
+D is linear in M and linear in V, in both formulations. So the gradients of
+the gradients are made of the op and its gradients again, and derivatives of
+any order cost no further code. With T(∂D, M, V) = <∂D, D(M, V)>, the backward
+pass returns ∂T/∂M and ∂T/∂V.
+"""
+from typing import Optional, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from .backends import get_backend
+from .checks import Geometry
+
+_NUMBERS = ('int kernel_size, int stride, int padding, SymInt[2] output_size, '
+            'int groups, str formulation, str backend')
+
+LIBRARY = torch.library.Library('pvd_mm', 'FRAGMENT')
+LIBRARY.define('dynamic_deconv2d(Tensor input, Tensor votes, '
+               f'{_NUMBERS}) -> Tensor')
+LIBRARY.define('dynamic_deconv2d_backward(Tensor grad, Tensor input, Tensor '
+               f'votes, {_NUMBERS}, bool[2] needs) -> (Tensor, Tensor)')
+
+forward_op = torch.ops.pvd_mm.dynamic_deconv2d.default
+backward_op = torch.ops.pvd_mm.dynamic_deconv2d_backward.default
+
+
+def _format(like: Tensor) -> torch.memory_format:
+    """Results have the memory format of their argument, as convolutions'."""
+    if like.is_contiguous():
+        return torch.contiguous_format
+    if like.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _run(input: Tensor, votes: Tensor, kernel_size: int, stride: int,
+         padding: int, output_size: Sequence[int], groups: int,
+         formulation: str, backend: str) -> Tensor:
+    geometry = Geometry(kernel_size, stride, padding, tuple(output_size),
+                        groups)
+    output = get_backend(backend, input.device, input.dtype).forward(
+        input, votes, geometry, formulation)
+    return output.contiguous(memory_format=_format(input))
+
+
+def _run_backward(grad: Tensor, input: Tensor, votes: Tensor,
+                  kernel_size: int, stride: int, padding: int,
+                  output_size: Sequence[int], groups: int, formulation: str,
+                  backend: str, needs: Sequence[bool]) -> Tuple[Tensor, Tensor]:
+    geometry = Geometry(kernel_size, stride, padding, tuple(output_size),
+                        groups)
+    grads = get_backend(backend, input.device, input.dtype).backward(
+        grad, input, votes, geometry, formulation, tuple(needs))
+    # an operator cannot return None
+    return tuple(
+        like.new_empty(0) if one is None else
+        one.contiguous(memory_format=_format(like))
+        for one, like in zip(grads, (input, votes)))
+
+
+def _fake(input: Tensor, votes: Tensor, kernel_size: int, stride: int,
+          padding: int, output_size: Sequence[int], *_) -> Tensor:
+    shape = (*input.shape[:2], *output_size)
+    return torch.empty(shape, dtype=input.dtype, device=input.device,
+                       memory_format=_format(input))
+
+
+def _fake_backward(grad: Tensor, input: Tensor, votes: Tensor,
+                   *rest) -> Tuple[Tensor, Tensor]:
+    return tuple(
+        torch.empty_like(like, memory_format=_format(like))
+        if need else like.new_empty(0)
+        for need, like in zip(rest[-1], (input, votes)))
+
+
+def _save(ctx, inputs, output) -> None:
+    input, votes, *ctx.numbers = inputs
+    ctx.save_for_backward(input, votes)
+
+
+def _grads(ctx, grad: Tensor):
+    input, votes = ctx.saved_tensors
+    needs = list(ctx.needs_input_grad[:2])
+    grads = backward_op(grad, input, votes, *ctx.numbers, needs)
+    return (*_where(needs, grads), *[None] * 7)
+
+
+def _save_backward(ctx, inputs, output) -> None:
+    grad, input, votes, *ctx.numbers, ctx.needs = inputs
+    ctx.save_for_backward(grad, input, votes)
+
+
+def _second_grads(ctx, for_input: Optional[Tensor],
+                  for_votes: Optional[Tensor]):
+    """What comes back for ∂T/∂M and ∂T/∂V goes where M and V stand in T."""
+    grad, input, votes = ctx.saved_tensors
+    for_input, for_votes = _where(ctx.needs, (for_input, for_votes))
+    by_grad = by_input = by_votes = None
+    if ctx.needs_input_grad[0]:
+        terms = [
+            forward_op(*pair, *ctx.numbers)
+            for pair in ((for_input, votes), (input, for_votes))
+            if pair[0] is not None and pair[1] is not None
+        ]
+        by_grad = sum(terms) if terms else None
+    needs = [
+        ctx.needs_input_grad[1] and for_votes is not None,
+        ctx.needs_input_grad[2] and for_input is not None
+    ]
+    if any(needs):
+        by_input, by_votes = _where(
+            needs,
+            backward_op(grad, input if for_input is None else for_input,
+                        votes if for_votes is None else for_votes,
+                        *ctx.numbers, needs))
+    return (by_grad, by_input, by_votes, *[None] * 8)
+
+
+def _where(needs: Sequence[bool], grads: Sequence[Optional[Tensor]]) -> Tuple:
+    return tuple(one if need else None for need, one in zip(needs, grads))
+
+
+def _vmap(info, in_dims, *arguments):
+    """Fold what is mapped over into the batch."""
+    op = forward_op if len(arguments) == 9 else backward_op
+    tensors = len(arguments) - 7 - (op is backward_op)
+    folded = [
+        x.movedim(dim, 0) if dim is not None else x.expand(
+            info.batch_size, *x.shape)
+        for x, dim in zip(arguments[:tensors], in_dims)
+    ]
+    batch = folded[0].size(1)
+    results = op(*[x.flatten(0, 1) for x in folded], *arguments[tensors:])
+    if op is forward_op:
+        return results.unflatten(0, (info.batch_size, batch)), 0
+    # what is not needed is empty and has no batch
+    needs = arguments[-1]
+    return tuple(
+        one.unflatten(0, (info.batch_size, batch)) if need else one
+        for one, need in zip(results, needs)), tuple(
+            0 if need else None for need in needs)
+
+
+LIBRARY.impl('dynamic_deconv2d', _run, 'CompositeExplicitAutograd')
+LIBRARY.impl('dynamic_deconv2d_backward', _run_backward,
+             'CompositeExplicitAutograd')
+for _name, _fake_kernel, _setup, _backward in (
+    ('dynamic_deconv2d', _fake, _save, _grads),
+    ('dynamic_deconv2d_backward', _fake_backward, _save_backward,
+     _second_grads),
+):
+    torch.library.register_fake(f'pvd_mm::{_name}', _fake_kernel, lib=LIBRARY)
+    torch.library.register_autograd(f'pvd_mm::{_name}', _backward,
+                                    setup_context=_setup, lib=LIBRARY)
+    torch.library.register_vmap(f'pvd_mm::{_name}', _vmap, lib=LIBRARY)
