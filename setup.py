@@ -1,15 +1,22 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""What setup.cfg cannot say: the ``.mim`` folder and editable installs.
+"""What setup.cfg cannot say: the ``.mim`` folder, editable installs, and the
+op's C++ extension.
 
 mim and mmengine expect configs, tools and the model index in
-``pvd_mm/.mim``: copies in a wheel, links in an editable install. The C++
-extension will be declared here.
+``pvd_mm/.mim``: copies in a wheel, links in an editable install.
+
+The extension (pvd_mm/ops/csrc) is built where torch and a compiler are at
+hand, which takes ``pip install --no-build-isolation``; elsewhere the package
+is installed without it. PVD_MM_OPS=0 leaves it out, and with PVD_MM_OPS=1 an
+installation that cannot build it fails.
 """
 
 import base64
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -95,7 +102,84 @@ def record(name: str, text: str) -> str:
     return f'{name},sha256={digest},{len(text.encode())}\n'
 
 
-setup(cmdclass={
-    'build_py': BuildPyWithMim,
-    'editable_wheel': EditableWheelForMim,
-})
+WANTED = os.environ.get('PVD_MM_OPS', '')
+
+
+def without_extension(reason: str) -> None:
+    """Go on without the extension, or fail where it was asked for."""
+    if WANTED == '1':
+        raise RuntimeError(f'PVD_MM_OPS=1, but {reason}')
+    print(f'pvd_mm: the C++ extension of pvd_mm.ops is not built: {reason}. '
+          'pvd_mm works without it, slower on the CPU.', file=sys.stderr)
+
+
+def extension() -> dict:
+    """What setup() has to know about the extension, if it can be built."""
+    if WANTED not in ('', '0', '1'):
+        raise ValueError(f'PVD_MM_OPS must be 0 or 1, but is {WANTED!r}')
+    if WANTED == '0':
+        without_extension('PVD_MM_OPS=0')
+        return {}
+    try:
+        import torch
+        from torch.utils.cpp_extension import BuildExtension, CppExtension
+    except Exception as error:
+        without_extension(f'torch cannot be imported ({error!r}); pip hides '
+                          'it unless --no-build-isolation is given')
+        return {}
+
+    class BuildOps(BuildExtension):
+        """Goes on without the extension where it cannot be compiled."""
+
+        def build_extensions(self):
+            try:
+                if self.compiler.compiler_type == 'unix':
+                    for one in self.extensions:
+                        one.extra_compile_args += unix_flags(torch)
+                super().build_extensions()
+            except (Exception, SystemExit) as error:
+                if WANTED == '1':
+                    raise
+                without_extension(f'it could not be compiled ({error})')
+                self.extensions = []
+
+    # The name tells which torch the library fits. It has no Python module's
+    # entry point and needs nothing of torch's Python bindings.
+    def files(pattern):
+        folder = ROOT / 'pvd_mm/ops/csrc'
+        return sorted(str(path.relative_to(ROOT))
+                      for path in folder.glob(pattern))
+
+    release = '_'.join(torch.__version__.split('.')[:2])
+    ops = CppExtension(
+        f'pvd_mm.ops._cpp_torch{release}', files('*.cpp'),
+        depends=files('*.h'))
+    ops.libraries = [lib for lib in ops.libraries if lib != 'torch_python']
+    return dict(
+        ext_modules=[ops],
+        cmdclass=dict(
+            build_ext=BuildOps.with_options(no_python_abi_suffix=True)))
+
+
+def unix_flags(torch) -> list:
+    """Compiler flags beside torch's own; none for this very processor."""
+    flags = ['-O3', '-g0', '-ffp-contract=fast', '-fno-math-errno',
+             '-fno-trapping-math', '-fvisibility=hidden']
+    compiler = os.environ.get('CXX', 'c++').split()
+    version = subprocess.run([*compiler, '--version'], text=True,
+                             capture_output=True, check=True).stdout
+    # GCC's OpenMP calls are found in the runtime that torch brings, whichever
+    # it is; that is why nothing is linked here. Others stay on one thread.
+    if 'clang' not in version and torch.backends.openmp.is_available():
+        flags.append('-fopenmp')
+    return flags
+
+
+parts = extension()
+setup(
+    ext_modules=parts.get('ext_modules', []),
+    cmdclass={
+        'build_py': BuildPyWithMim,
+        'editable_wheel': EditableWheelForMim,
+        **parts.get('cmdclass', {}),
+    })

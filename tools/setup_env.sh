@@ -60,7 +60,7 @@ fingerprint() {
             "$ROOT"/requirements/{build,mim,runtime,tests}.txt \
             "$ROOT/requirements/$STACK.txt" \
             "$ROOT"/{setup.py,setup.cfg,pyproject.toml,pvd_mm_mim.py} \
-            "$ROOT/tools/setup_env.sh"
+            "$ROOT"/pvd_mm/ops/csrc/* "$ROOT/tools/setup_env.sh"
     } | "$PY" -c 'import hashlib, sys
 print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
 }
