@@ -1,26 +1,24 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Multiply-accumulates and parameters of a model."""
 
-from unittest import mock
-
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pvd_mm.decoder import step
-from pvd_mm.ops import modules
+import pvd_mm.ops  # noqa: F401 - teaches the counter the op
 
 
 def model_complexity(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
     """Count what one forward pass of one image costs.
 
-    Counted are convolutions and matrix products (by torch's own counter, as
-    they are executed, not by layer type) and the dynamic deconvolution,
-    k² multiply-accumulates per value of its input. Additions, norms,
-    activations and interpolations are not, as is usual.
+    Counted are convolutions, matrix products and the dynamic deconvolution
+    (see :func:`pvd_mm.ops.deconv_macs`), by torch's own counter, as they are
+    executed, not by layer type. Additions, norms, activations and
+    interpolations are not, as is usual.
 
-    mmengine's ``get_model_complexity_info`` calls the same unit "flops"; it
-    traces the model and knows nothing of the dynamic deconvolution.
+    mmengine's ``get_model_complexity_info`` calls the same unit "flops" and
+    knows the dynamic deconvolution too; it also counts batch norms,
+    interpolations and pooling.
 
     Args:
         model (nn.Module): A model whose ``forward`` takes a batch of images,
@@ -36,25 +34,12 @@ def model_complexity(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str
             f'input_shape is {tuple(input_shape)}; expected (channels, '
             'height, width), each at least 1.'
         )
-    voted = 0
-    op = step.dynamic_deconv2d
-
-    def counted(input, votes, kernel_size=3, *args, **kwargs):
-        nonlocal voted
-        voted += input.numel() * kernel_size**2
-        return op(input, votes, kernel_size, *args, **kwargs)
-
     first = next(model.parameters())
     images = torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device)
     training = model.training
     model.eval()
     try:
-        with (
-            torch.no_grad(),
-            FlopCounterMode(display=False) as counter,
-            mock.patch.object(step, 'dynamic_deconv2d', counted),
-            mock.patch.object(modules, 'dynamic_deconv2d', counted),
-        ):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(images)
     finally:
         model.train(training)
@@ -64,4 +49,4 @@ def model_complexity(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str
         if not name.startswith('auxiliary_head')
     )
     # the counter counts a multiplication and its addition as two
-    return dict(macs=counter.get_total_flops() // 2 + voted, params=params)
+    return dict(macs=counter.get_total_flops() // 2, params=params)

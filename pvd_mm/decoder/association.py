@@ -93,7 +93,8 @@ class PixelAssociation(BaseModule):
         # What is added to the regressed votes, a row for each stride from 1
         # to k; not saved, for it follows from k
         starts = torch.stack([
-            self._start(upsampling_kernel(kernel_size, stride).flatten())
+            self._start(upsampling_kernel(kernel_size,
+                                          stride).flatten()).repeat(groups)
             for stride in range(1, kernel_size + 1)
         ])
         self.register_buffer('starts', starts, persistent=False)
@@ -127,9 +128,10 @@ class PixelAssociation(BaseModule):
         return kernel
 
     def _normalise(self, votes: Tensor, stride: int) -> Tensor:
-        """Bound votes of shape (N, G, k², H_B, W_B)."""
+        """Bound votes of shape (N, G·k², H_B, W_B)."""
         if self.vote_norm == 'softmax':
-            return stride**2 * votes.softmax(dim=2)
+            windows = votes.unflatten(1, (self.groups, self.kernel_size**2))
+            return stride**2 * windows.softmax(dim=2).flatten(1, 2)
         if self.vote_norm == 'sigmoid':
             return 2 * votes.sigmoid()
         if self.vote_norm == 'tanh':
@@ -154,6 +156,4 @@ class PixelAssociation(BaseModule):
             fine = fine[..., ::stride, ::stride]
         votes = self.conv_votes(self.conv_in(fine), self.conv_out(coarse))
         start = self.starts[stride - 1].to(votes.dtype)
-        per_group = votes.unflatten(1, (self.groups, self.kernel_size**2))
-        per_group = per_group + start[:, None, None]
-        return self._normalise(per_group, stride).flatten(1, 2)
+        return self._normalise(votes + start[:, None, None], stride)

@@ -5,9 +5,10 @@ from typing import Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from . import standard
 from .backends import check_backend
 from .checks import check_arguments
-from .op import forward_op
+from .op import deconv
 
 
 def dynamic_deconv2d(input: Tensor,
@@ -79,7 +80,9 @@ def dynamic_deconv2d(input: Tensor,
     geometry = check_arguments(input, votes, kernel_size, stride, padding,
                                output_size, groups, formulation)
     check_backend(backend)
-    return forward_op(input, votes, *geometry, formulation, backend)
+    if torch.onnx.is_in_onnx_export():
+        return standard.dynamic_deconv2d(input, votes, geometry, formulation)
+    return deconv(input, votes, *geometry, formulation, backend)
 
 
 def _autocast(*tensors: Tensor) -> Tuple[Tensor, ...]:

@@ -84,12 +84,12 @@ def _fake_backward(grad: Tensor, input: Tensor, votes: Tensor,
 def _save(ctx, inputs, output) -> None:
     input, votes, *ctx.numbers = inputs
     ctx.save_for_backward(input, votes)
+    ctx.save_for_forward(input, votes)
 
 
 def _grads(ctx, grad: Tensor):
-    input, votes = ctx.saved_tensors
     needs = list(ctx.needs_input_grad[:2])
-    grads = backward_op(grad, input, votes, *ctx.numbers, needs)
+    grads = deconv_backward(grad, *ctx.saved_tensors, *ctx.numbers, needs)
     return (*_where(needs, grads), *[None] * 7)
 
 
@@ -106,7 +106,7 @@ def _second_grads(ctx, for_input: Optional[Tensor],
     by_grad = by_input = by_votes = None
     if ctx.needs_input_grad[0]:
         terms = [
-            forward_op(*pair, *ctx.numbers)
+            deconv(*pair, *ctx.numbers)
             for pair in ((for_input, votes), (input, for_votes))
             if pair[0] is not None and pair[1] is not None
         ]
@@ -118,9 +118,9 @@ def _second_grads(ctx, for_input: Optional[Tensor],
     if any(needs):
         by_input, by_votes = _where(
             needs,
-            backward_op(grad, input if for_input is None else for_input,
-                        votes if for_votes is None else for_votes,
-                        *ctx.numbers, needs))
+            deconv_backward(grad, input if for_input is None else for_input,
+                            votes if for_votes is None else for_votes,
+                            *ctx.numbers, needs))
     return (by_grad, by_input, by_votes, *[None] * 8)
 
 
@@ -128,36 +128,77 @@ def _where(needs: Sequence[bool], grads: Sequence[Optional[Tensor]]) -> Tuple:
     return tuple(one if need else None for need, one in zip(needs, grads))
 
 
-def _vmap(info, in_dims, *arguments):
-    """Fold what is mapped over into the batch."""
-    op = forward_op if len(arguments) == 9 else backward_op
-    tensors = len(arguments) - 7 - (op is backward_op)
-    folded = [
-        x.movedim(dim, 0) if dim is not None else x.expand(
-            info.batch_size, *x.shape)
-        for x, dim in zip(arguments[:tensors], in_dims)
+def _fold(info, in_dims, tensors: Sequence[Tensor]) -> list:
+    """What is mapped over becomes part of the batch."""
+    return [
+        (x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(
+            dim, 0)).flatten(0, 1) for x, dim in zip(tensors, in_dims)
     ]
-    batch = folded[0].size(1)
-    results = op(*[x.flatten(0, 1) for x in folded], *arguments[tensors:])
-    if op is forward_op:
-        return results.unflatten(0, (info.batch_size, batch)), 0
-    # what is not needed is empty and has no batch
-    needs = arguments[-1]
-    return tuple(
-        one.unflatten(0, (info.batch_size, batch)) if need else one
-        for one, need in zip(results, needs)), tuple(
-            0 if need else None for need in needs)
+
+
+def _vmap(info, in_dims, input: Tensor, votes: Tensor, *numbers):
+    output = deconv(*_fold(info, in_dims, (input, votes)), *numbers)
+    return output.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _vmap_backward(info, in_dims, grad: Tensor, input: Tensor, votes: Tensor,
+                   *rest):
+    grads = deconv_backward(*_fold(info, in_dims, (grad, input, votes)), *rest)
+    needs = rest[-1]  # what is not needed is empty and has no batch
+    return (tuple(
+        one.unflatten(0, (info.batch_size, -1)) if need else one
+        for one, need in zip(grads, needs)),
+            tuple(0 if need else None for need in needs))
+
+
+class _Deconv(torch.autograd.Function):
+    """For ``torch.func``, which can't look into a registered derivative."""
+    forward = staticmethod(lambda *arguments: forward_op(*arguments))
+    setup_context = staticmethod(_save)
+    backward = staticmethod(_grads)
+    vmap = staticmethod(_vmap)
+
+    @staticmethod
+    def jvp(ctx, by_input: Optional[Tensor], by_votes: Optional[Tensor], *_):
+        input, votes = ctx.saved_tensors
+        terms = []
+        if by_input is not None:
+            terms.append(deconv(by_input, votes, *ctx.numbers))
+        if by_votes is not None:
+            terms.append(deconv(input, by_votes, *ctx.numbers))
+        return sum(terms)
+
+
+class _DeconvBackward(torch.autograd.Function):
+    forward = staticmethod(lambda *arguments: backward_op(*arguments))
+    setup_context = staticmethod(_save_backward)
+    backward = staticmethod(_second_grads)
+    vmap = staticmethod(_vmap_backward)
+
+
+def deconv(*arguments) -> Tensor:
+    """The op; the arguments are those of its schema."""
+    if torch._C._are_functorch_transforms_active():
+        return _Deconv.apply(*arguments)
+    return forward_op(*arguments)
+
+
+def deconv_backward(*arguments) -> Tuple[Tensor, Tensor]:
+    """Its backward pass; an empty tensor for what is not needed."""
+    if torch._C._are_functorch_transforms_active():
+        return _DeconvBackward.apply(*arguments)
+    return backward_op(*arguments)
 
 
 LIBRARY.impl('dynamic_deconv2d', _run, 'CompositeExplicitAutograd')
 LIBRARY.impl('dynamic_deconv2d_backward', _run_backward,
              'CompositeExplicitAutograd')
-for _name, _fake_kernel, _setup, _backward in (
-    ('dynamic_deconv2d', _fake, _save, _grads),
+for _name, _fake_kernel, _setup, _backward, _map in (
+    ('dynamic_deconv2d', _fake, _save, _grads, _vmap),
     ('dynamic_deconv2d_backward', _fake_backward, _save_backward,
-     _second_grads),
+     _second_grads, _vmap_backward),
 ):
     torch.library.register_fake(f'pvd_mm::{_name}', _fake_kernel, lib=LIBRARY)
     torch.library.register_autograd(f'pvd_mm::{_name}', _backward,
                                     setup_context=_setup, lib=LIBRARY)
-    torch.library.register_vmap(f'pvd_mm::{_name}', _vmap, lib=LIBRARY)
+    torch.library.register_vmap(f'pvd_mm::{_name}', _map, lib=LIBRARY)

@@ -31,7 +31,7 @@ def forward(input: Tensor, votes: Tensor, geometry: Geometry,
     if formulation == 'exact':
         output = _scatter(fused, votes, geometry)
     else:
-        output = _expand(fused, geometry) * _vote_sum(votes, geometry)
+        output = expand(fused, geometry) * _vote_sum(votes, geometry)
     return output.flatten(1, 2)
 
 
@@ -137,7 +137,7 @@ def _own_sources(size: Tuple[int, int], geometry: Geometry,
         yield 3 + side, own.clamp_(0, max(size[side] - 1, 0))
 
 
-def _expand(fused: Tensor, geometry: Geometry) -> Tensor:
+def expand(fused: Tensor, geometry: Geometry) -> Tensor:
     """M of every output pixel's own source, (N, G, C, H', W')."""
     size = tuple(fused.shape[3:])
     for dim, own in _own_sources(size, geometry, fused.device):
@@ -147,7 +147,7 @@ def _expand(fused: Tensor, geometry: Geometry) -> Tensor:
 
 def _contract(grad: Tensor, size: Tuple[int, int],
               geometry: Geometry) -> Tensor:
-    """The adjoint of :func:`_expand`."""
+    """The adjoint of :func:`expand`."""
     for dim, own in _own_sources(size, geometry, grad.device):
         shape = list(grad.shape)
         shape[dim] = size[dim - 3]
@@ -168,7 +168,7 @@ def _factored_grads(grad: Tensor, fused: Tensor, votes: Tensor,
         fused_grad = _contract(grad * _vote_sum(votes, geometry),
                                tuple(fused.shape[3:]), geometry)
     if needs[1]:
-        sum_grad = (grad * _expand(fused, geometry)).sum(2, keepdim=True)
+        sum_grad = (grad * expand(fused, geometry)).sum(2, keepdim=True)
         ones = fused.new_ones(()).expand(fused[:, :, :1].shape)
         votes_grad = _correlate(sum_grad, ones, geometry)
     return fused_grad, votes_grad
