@@ -164,7 +164,7 @@ def extension() -> dict:
 def unix_flags(torch) -> list:
     """Compiler flags beside torch's own; none for this very processor."""
     flags = ['-O3', '-g0', '-ffp-contract=fast', '-fno-math-errno',
-             '-fno-trapping-math', '-fvisibility=hidden']
+             '-fno-trapping-math', '-fno-wrapv', '-fvisibility=hidden']
     compiler = os.environ.get('CXX', 'c++').split()
     version = subprocess.run([*compiler, '--version'], text=True,
                              capture_output=True, check=True).stdout

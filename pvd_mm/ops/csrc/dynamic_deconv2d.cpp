@@ -11,6 +11,10 @@
 #include <array>
 #include <tuple>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include "problem.h"
 
 namespace pvd_mm {
@@ -98,13 +102,31 @@ c10::MemoryFormat format_of(const Tensor& input) {
              : c10::MemoryFormat::Contiguous;
 }
 
+// A tensor to be written. Large ones come as pages that the kernel has yet to
+// clear one by one, which can take longer than the op itself; huge pages are
+// cleared faster.
+Tensor fresh(at::IntArrayRef sizes, const Tensor& like) {
+  Tensor tensor = at::empty(sizes, like.options(), format_of(like));
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kPage = uintptr_t(1) << 21;
+  static const bool no = getenv("NOHUGE") != nullptr;
+  if (!no && tensor.nbytes() >= 16 * kPage) {
+    const auto address = reinterpret_cast<uintptr_t>(tensor.mutable_data_ptr());
+    const uintptr_t first = (address + kPage - 1) & ~(kPage - 1);
+    const uintptr_t last = (address + tensor.nbytes()) & ~(kPage - 1);
+    madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  }
+#endif
+  return tensor;
+}
+
 Tensor forward(const Tensor& input, const Tensor& votes, int64_t k, int64_t s,
                int64_t p, int64_t out_h, int64_t out_w, int64_t groups,
                bool factored) {
   Problem q = problem_of(input, votes, k, s, p, out_h, out_w, groups);
   const Rows rows = kernels().forward[factored][type_of(input)];
   const std::array<int64_t, 4> size = {input.size(0), q.channels, out_h, out_w};
-  Tensor output = at::empty(size, input.options(), format_of(input));
+  Tensor output = fresh(size, input);
   if (output.numel() == 0) return output;
   if (input.numel() == 0) return output.zero_();
   q.output = output.mutable_data_ptr();
@@ -132,12 +154,12 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& input,
   const Rows rows = kernels().backward[factored][type_of(input)];
   Tensor grad_input, grad_votes;
   if (for_input) {
-    grad_input = at::empty(input.sizes(), input.options(), format_of(input));
+    grad_input = fresh(input.sizes(), input);
     q.grad_input = grad_input.mutable_data_ptr();
     q.grad_input_at = strides_of(grad_input);
   }
   if (for_votes) {
-    grad_votes = at::empty(votes.sizes(), votes.options(), format_of(votes));
+    grad_votes = fresh(votes.sizes(), votes);
     q.grad_votes = grad_votes.mutable_data_ptr();
     q.grad_votes_at = strides_of(grad_votes);
   }

@@ -157,6 +157,33 @@ PVD_INLINE const A* row_of(const T* row, int64_t step, int64_t first,
   return scratch - first;
 }
 
+// The rows that are wanted next, fetched while others are at work: planes lie
+// far apart, and the hardware only guesses within a row.
+struct Ahead {
+  struct {
+    const char* row;
+    int64_t pitch;  // bytes per column
+  } stream[8];
+  int count = 0;
+
+  // pitch columns-of-T wide; rows that are not dense are left alone
+  template <class T>
+  PVD_INLINE void add(const T* row, int64_t step, int64_t columns = 1) {
+    if (step != 1 || count == 8) return;
+    stream[count].row = reinterpret_cast<const char*>(row);
+    stream[count++].pitch = sizeof(T) * columns;
+  }
+  // Columns [t, t + kStrip), in lines of 64 bytes.
+  PVD_INLINE void fetch(int64_t t) const {
+    for (int i = 0; i < count; ++i) {
+      const char* at = stream[i].row + t * stream[i].pitch;
+      for (int64_t line = 0; line < stream[i].pitch; ++line)
+        PVD_PREFETCH(at + line * 64);
+    }
+  }
+};
+constexpr int kStrip = 64;
+
 // ------------------------------------------- the windows that reach a row
 
 // Of output row y: window rows u and input rows i, u ascending.
@@ -190,100 +217,212 @@ PVD_INLINE int64_t length_of(int64_t phase, const Problem& q) {
 
 // Columns of a tile, where k = 3: nine rows of votes are 9 or 18 KiB.
 constexpr int64_t kTile = 256;
+// From one of these rows to the next: the tile may start anywhere in its first
+// vector, so that the vectors of the map's inside are aligned.
+constexpr int64_t kPitch = kTile + 16;
 
-// Stride 1: out[t] = sum over the window, for CB channels at once; input is
-// shifted so that column v of the window is at t - v.
-template <class A, int NU, int CB>
-PVD_INLINE void window1(int64_t first, int64_t last, const A* const* input,
-                        const A* votes, A* const* output) {
-  const A* in[CB][NU];
-  A* out[CB];
-  for (int c = 0; c < CB; ++c) {
-    out[c] = output[c];
-    for (int a = 0; a < NU; ++a) in[c][a] = input[c * NU + a];
+PVD_INLINE int64_t aligning(int64_t columns) { return (16 - columns % 16) % 16; }
+
+// What is done to columns is written as WIDTH columns from t on, which is one
+// or two vectors; cover() and partition() fill a range with such pieces.
+//
+// Pieces that may overlap: the last one is shifted back to end at last.
+template <class Piece>
+PVD_INLINE void cover(int64_t first, int64_t last, const Ahead& ahead,
+                      const Piece& piece) {
+  const int64_t size = last - first;
+  for (; first + kStrip <= last; first += kStrip) {
+    ahead.fetch(first);
+    for (int i = 0; i < kStrip; i += 16) piece.template run<16>(first + i);
   }
-  PVD_IVDEP
-  for (int64_t t = first; t < last; ++t) {
-    A sum[CB] = {};
-#pragma GCC unroll 3
-    for (int a = 0; a < NU; ++a) {
-#pragma GCC unroll 3
-      for (int v = 0; v < 3; ++v) {
-        const A vote = votes[(a * 3 + v) * kTile + t];
-#pragma GCC unroll 4
-        for (int c = 0; c < CB; ++c) sum[c] += in[c][a][t - v] * vote;
-      }
-    }
-#pragma GCC unroll 4
-    for (int c = 0; c < CB; ++c) out[c][t] = sum[c];
+  for (; first + 16 <= last; first += 16) piece.template run<16>(first);
+  if (first == last) return;
+  if (size >= 16) {
+    piece.template run<16>(last - 16);
+  } else if (size >= 8) {
+    piece.template run<8>(first);
+    piece.template run<8>(last - 8);
+  } else if (size >= 4) {
+    piece.template run<4>(first);
+    piece.template run<4>(last - 4);
+  } else {
+    for (; first < last; ++first) piece.template run<1>(first);
   }
 }
+
+// Pieces that add to something: each column once.
+template <class Piece>
+PVD_INLINE void partition(int64_t first, int64_t last, const Ahead& ahead,
+                          const Piece& piece) {
+  for (; first + kStrip <= last; first += kStrip) {
+    ahead.fetch(first);
+    for (int i = 0; i < kStrip; i += 16) piece.template run<16>(first + i);
+  }
+  for (; first + 16 <= last; first += 16) piece.template run<16>(first);
+  if (first + 8 <= last) {
+    piece.template run<8>(first);
+    first += 8;
+  }
+  if (first + 4 <= last) {
+    piece.template run<4>(first);
+    first += 4;
+  }
+  for (; first < last; ++first) piece.template run<1>(first);
+}
+
+// Stride 1: out[t] = sum over the window, for CB channels at once; in is
+// shifted so that column v of the window is at t - v.
+template <class A, int NU, int CB>
+struct Window1 {
+  const A* in[CB][NU];
+  const A* votes;
+  A* out[CB];
+
+  PVD_INLINE Window1(const A* const* input, const A* votes, A* const* output)
+      : votes(votes) {
+    for (int c = 0; c < CB; ++c) {
+      out[c] = output[c];
+      for (int a = 0; a < NU; ++a) in[c][a] = input[c * NU + a];
+    }
+  }
+  template <int WIDTH>
+  PVD_INLINE void run(int64_t first) const {
+    PVD_IVDEP
+    for (int i = 0; i < WIDTH; ++i) {
+      const int64_t t = first + i;
+      A sum[CB] = {};
+      PVD_UNROLL
+      for (int a = 0; a < NU; ++a) {
+        PVD_UNROLL
+        for (int v = 0; v < 3; ++v) {
+          const A vote = votes[(a * 3 + v) * kPitch + t];
+          PVD_UNROLL
+          for (int c = 0; c < CB; ++c) sum[c] += in[c][a][t - v] * vote;
+        }
+      }
+      PVD_UNROLL
+      for (int c = 0; c < CB; ++c) out[c][t] = sum[c];
+    }
+  }
+  // Columns with the checks that the border needs.
+  PVD_INLINE void edge(int64_t first, int64_t last, const Problem& q) const {
+    for (int64_t t = first; t < last; ++t) {
+      A sum[CB] = {};
+      PVD_UNROLL
+      for (int v = 0; v < 3; ++v) {
+        const int64_t j = t + q.padding - v;
+        if (j < 0 || j >= q.w) continue;
+        PVD_UNROLL
+        for (int a = 0; a < NU; ++a) {
+          const A vote = votes[(a * 3 + v) * kPitch + t];
+          PVD_UNROLL
+          for (int c = 0; c < CB; ++c) sum[c] += in[c][a][t - v] * vote;
+        }
+      }
+      PVD_UNROLL
+      for (int c = 0; c < CB; ++c) out[c][t] = sum[c];
+    }
+  }
+};
 
 // Stride 2: both column phases, interleaved. ODD says that the padding is.
 template <class A, int NU, bool ODD>
-PVD_INLINE void window2(int64_t first, int64_t last, const A* const* input,
-                        const A* votes, A* output) {
+struct Window2 {
   const A* in[NU];
-  for (int a = 0; a < NU; ++a) in[a] = input[a];
-  PVD_IVDEP
-  for (int64_t t = first; t < last; ++t) {
-    A even = 0, odd = 0;
-#pragma GCC unroll 2
-    for (int a = 0; a < NU; ++a) {
-      const A* at = votes + a * 3 * kTile + t;
-      if (ODD) {
-        even += in[a][t] * at[kTile];
-        odd += in[a][t + 1] * at[0];
-        odd += in[a][t] * at[2 * kTile];
-      } else {
-        even += in[a][t] * at[0];
-        even += in[a][t - 1] * at[2 * kTile];
-        odd += in[a][t] * at[kTile];
+  const A* votes;
+  A* out;
+
+  PVD_INLINE Window2(const A* const* input, const A* votes, A* const* output)
+      : votes(votes), out(output[0]) {
+    for (int a = 0; a < NU; ++a) in[a] = input[a];
+  }
+  template <int WIDTH>
+  PVD_INLINE void run(int64_t first) const {
+    PVD_IVDEP
+    for (int i = 0; i < WIDTH; ++i) {
+      const int64_t t = first + i;
+      A even = 0, odd = 0;
+      PVD_UNROLL
+      for (int a = 0; a < NU; ++a) {
+        const A* at = votes + a * 3 * kPitch + t;
+        if (ODD) {
+          even += in[a][t] * at[kPitch];
+          odd += in[a][t + 1] * at[0];
+          odd += in[a][t] * at[2 * kPitch];
+        } else {
+          even += in[a][t] * at[0];
+          even += in[a][t - 1] * at[2 * kPitch];
+          odd += in[a][t] * at[kPitch];
+        }
       }
+      out[2 * t] = even;
+      out[2 * t + 1] = odd;
     }
-    output[2 * t] = even;
-    output[2 * t + 1] = odd;
   }
+  PVD_INLINE void edge(int64_t first, int64_t last, const Problem& q) const {
+    for (int64_t t = first; t < last; ++t) {
+      A sum[2] = {};
+      PVD_UNROLL
+      for (int v = 0; v < 3; ++v) {
+        const int phase = ODD ? 1 - v % 2 : v % 2;
+        const int d = ODD ? v == 0 : -(v == 2);  // beside in's own shift
+        const int64_t j = t + q.padding / 2 + d;
+        if (j < 0 || j >= q.w) continue;
+        PVD_UNROLL
+        for (int a = 0; a < NU; ++a)
+          sum[phase] += in[a][t + d] * votes[(a * 3 + v) * kPitch + t];
+      }
+      for (int phase = 0; phase < 2 && 2 * t + phase < q.out_w; ++phase)
+        out[2 * t + phase] = sum[phase];
+    }
+  }
+};
+
+// A tile's columns: [first, last), of which [from, to) is the inside.
+struct Columns {
+  int64_t first, last, from, to;
+};
+
+template <class Window>
+PVD_INLINE void fill(const Columns& at, const Problem& q, const Ahead& ahead,
+                     const Window& window) {
+  cover(at.from, at.to, ahead, window);
+  window.edge(at.first, at.from, q);
+  window.edge(at.to, at.last, q);
 }
 
 template <class A>
-void windows1(int64_t rows, int channels, int64_t first, int64_t last,
-              const A* const* input, const A* votes, A* const* output) {
+void windows1(int64_t rows, int channels, const Columns& at, const Problem& q,
+              const A* const* in, const A* votes, A* const* out,
+              const Ahead& ahead) {
+#define PVD_CASE(NU, CB)  \
+  case NU * 4 + CB:       \
+    return fill(at, q, ahead, Window1<A, NU, CB>(in, votes, out))
   switch (rows * 4 + channels) {
-    case 5: return window1<A, 1, 1>(first, last, input, votes, output);
-    case 6: return window1<A, 1, 2>(first, last, input, votes, output);
-    case 9: return window1<A, 2, 1>(first, last, input, votes, output);
-    case 10: return window1<A, 2, 2>(first, last, input, votes, output);
-    case 13: return window1<A, 3, 1>(first, last, input, votes, output);
-    case 14: return window1<A, 3, 2>(first, last, input, votes, output);
+    PVD_CASE(1, 1);
+    PVD_CASE(1, 2);
+    PVD_CASE(2, 1);
+    PVD_CASE(2, 2);
+    PVD_CASE(3, 1);
+    PVD_CASE(3, 2);
   }
+#undef PVD_CASE
 }
 
 template <class A>
-void windows2(int64_t rows, bool odd, int64_t first, int64_t last,
-              const A* const* input, const A* votes, A* output) {
-  switch (rows * 2 + odd) {
-    case 2: return window2<A, 1, false>(first, last, input, votes, output);
-    case 3: return window2<A, 1, true>(first, last, input, votes, output);
-    case 4: return window2<A, 2, false>(first, last, input, votes, output);
-    case 5: return window2<A, 2, true>(first, last, input, votes, output);
+void windows2(int64_t rows, const Columns& at, const Problem& q,
+              const A* const* in, const A* votes, A* const* out,
+              const Ahead& ahead) {
+#define PVD_CASE(NU, ODD)  \
+  case NU * 2 + ODD:       \
+    return fill(at, q, ahead, Window2<A, NU, ODD>(in, votes, out))
+  switch (rows * 2 + q.padding % 2) {
+    PVD_CASE(1, false);
+    PVD_CASE(1, true);
+    PVD_CASE(2, false);
+    PVD_CASE(2, true);
   }
-}
-
-// One output column with the checks that the border needs.
-template <class A>
-PVD_INLINE A window_at(int64_t t, int64_t phase, const Problem& q,
-                       int64_t rows, const A* const* input, const A* votes,
-                       int64_t pitch) {
-  const int64_t k = q.kernel_size, s = q.stride;
-  A sum = 0;
-  for (int64_t v = (phase + q.padding) % s; v < k; v += s) {
-    const int64_t j = t + (phase + q.padding - v) / s;
-    if (j < 0 || j >= q.w) continue;
-    for (int64_t a = 0; a < rows; ++a)
-      sum += input[a][j] * votes[(a * k + v) * pitch + t];
-  }
-  return sum;
+#undef PVD_CASE
 }
 
 // Any k and stride: a pass over the tile per position, clipped to the map.
@@ -336,9 +475,10 @@ void forward_exact(const Problem& q, int64_t begin, int64_t end) {
   const int64_t least_shift = shift_of(k - 1, q);  // over all v, or one less
   const bool direct = plain<T, A>(q.output_at.w);
 
-  Scratch<A> scratch(max_rows * k * tile + kBlock * max_rows * halo +
-                     kBlock * s * tile + tile + 64);
-  A* const vote_rows = scratch.take(max_rows * k * tile);
+  const int64_t pitch = fast ? kPitch : tile;
+  Scratch<A> scratch(max_rows * k * pitch + kBlock * max_rows * halo +
+                     kBlock * s * tile + tile);
+  A* const vote_rows = scratch.take(max_rows * k * pitch);
   A* const input_rows = scratch.take(kBlock * max_rows * halo);
   A* const output_rows = scratch.take(kBlock * s * tile);
   A* const sums = scratch.take(tile);
@@ -349,7 +489,7 @@ void forward_exact(const Problem& q, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const int64_t y = row % q.out_h, g = row / q.out_h % q.groups;
     const int64_t n = row / q.out_h / q.groups;
-    const Reaching at = reaching(y, q);
+    const Reaching at = reaching(y, q), below = reaching(y + 1, q);
     const T* input_map = static_cast<const T*>(q.input) + n * q.input_at.n +
                          g * each * q.input_at.c;
     const T* votes_map = static_cast<const T*>(q.votes) + n * q.votes_at.n +
@@ -359,23 +499,23 @@ void forward_exact(const Problem& q, int64_t begin, int64_t end) {
 
     for (int64_t first = 0; first < length; first += tile) {
       const int64_t last = least(length, first + tile);
+      const int64_t from = least(most(inner_first, first), last);
+      const int64_t to = most(from, least(inner_last, last));
       // votes[.. + t] is the vote that reaches t
-      const A* const votes = vote_rows - first;
+      A* const votes = vote_rows - first + (fast ? aligning(from - first) : 0);
       for (int64_t a = 0; a < at.count; ++a) {
         for (int64_t v = 0; v < k; ++v) {
           const int64_t d = shift_of(v, q);
-          const int64_t from = most(first, -d), to = least(last, q.w - d);
-          if (from >= to) continue;
+          const int64_t start = most(first, -d), end = least(last, q.w - d);
+          if (start >= end) continue;
           const T* source = votes_map +
                             ((at.first + s * a) * k + v) * q.votes_at.c +
                             (at.input_row - a) * q.votes_at.h +
-                            (from + d) * q.votes_at.w;
-          read_row(source, q.votes_at.w, to - from,
-                   vote_rows + (a * k + v) * tile + from - first);
+                            (start + d) * q.votes_at.w;
+          read_row(source, q.votes_at.w, end - start,
+                   votes + (a * k + v) * pitch + start);
         }
       }
-      const int64_t from = least(most(inner_first, first), last);
-      const int64_t to = most(from, least(inner_last, last));
       const int64_t j_first = most(0, first + least_shift - 1);
       const int64_t j_last = least(q.w, last + shift_of(0, q) + 2);
       const int64_t x_first = s * first, x_last = least(q.out_w, s * last);
@@ -394,27 +534,37 @@ void forward_exact(const Problem& q, int64_t begin, int64_t end) {
                                                     (c + b) * q.output_at.c)
                              : output_rows + b * s * tile - x_first;
         }
+        Ahead ahead;
+        if (fast && to - from >= kStrip) {
+          for (int64_t b = c + block; b < least(each, c + 2 * block); ++b) {
+            ahead.add(input_map + b * q.input_at.c +
+                          at.input_row * q.input_at.h,
+                      q.input_at.w);
+            ahead.add(out_map + b * q.output_at.c, q.output_at.w, s);
+          }
+          // the next row's votes, a row of them for each pass
+          const int64_t vote = c / block;
+          if (y + 1 < q.out_h && vote < below.count * 3)
+            ahead.add(votes_map +
+                          ((below.first + s * (vote / 3)) * 3 + vote % 3) *
+                              q.votes_at.c +
+                          (below.input_row - vote / 3) * q.votes_at.h,
+                      q.votes_at.w);
+        }
         if (at.count == 0) {
           for (int b = 0; b < block; ++b)
             for (int64_t x = x_first; x < x_last; ++x) output[b][x] = 0;
         } else if (fast) {
           for (int64_t a = 0; a < block * at.count; ++a)
             shifted[a] = input[a] + (s == 1 ? p : p / 2);
+          const Columns columns = {first, last, from, to};
           if (s == 1)
-            windows1<A>(at.count, block, from, to, shifted, votes, output);
+            windows1<A>(at.count, block, columns, q, shifted, votes, output,
+                        ahead);
           else
-            windows2<A>(at.count, p % 2, from, to, shifted, votes, output[0]);
-          for (int b = 0; b < block; ++b) {
-            const A* const* in = input + b * at.count;
-            for (int64_t x = x_first; x < x_last; ++x) {
-              if (x == s * from && from < to) x = s * to;
-              if (x >= x_last) break;
-              output[b][x] =
-                  window_at(x / s, x % s, q, at.count, in, votes, tile);
-            }
-          }
+            windows2<A>(at.count, columns, q, shifted, votes, output, ahead);
         } else {
-          window_any(first, last, q, at.count, input, votes, tile, sums,
+          window_any(first, last, q, at.count, input, votes, pitch, sums,
                      output[0]);
         }
         if (!direct)
@@ -434,64 +584,99 @@ void forward_exact(const Problem& q, int64_t begin, int64_t end) {
 // k = 3: the gradients of CB channels' input, and on top of the sums so far
 // that of the votes. grad is shifted so that column v is at S*j + v.
 template <class A, int S, int NU, int CB, bool INPUT, bool VOTES>
-PVD_INLINE void adjoint3(int64_t first, int64_t last, const A* const* grad,
-                         const A* const* input, const A* votes,
-                         A* const* grad_input, A* grad_votes) {
-  const A *of[CB][NU], *in[CB];
-  A* to[CB];
-  for (int c = 0; c < CB; ++c) {
-    in[c] = input[c];
-    to[c] = grad_input[c];
-    for (int a = 0; a < NU; ++a) of[c][a] = grad[c * NU + a];
-  }
-  PVD_IVDEP
-  for (int64_t j = first; j < last; ++j) {
-    A sum[CB] = {};
-#pragma GCC unroll 3
-    for (int a = 0; a < NU; ++a) {
-#pragma GCC unroll 3
-      for (int v = 0; v < 3; ++v) {
-        const int64_t at = (a * 3 + v) * kTile + j;
-        A vote_sum = VOTES ? grad_votes[at] : 0;
-#pragma GCC unroll 4
-        for (int c = 0; c < CB; ++c) {
-          const A g = of[c][a][S * j + v];
-          if (INPUT) sum[c] += g * votes[at];
-          if (VOTES) vote_sum += g * in[c][j];
-        }
-        if (VOTES) grad_votes[at] = vote_sum;
-      }
+struct Adjoint3 {
+  const A *of[CB][NU], *in[CB], *votes;
+  A *to[CB], *sums;
+
+  PVD_INLINE Adjoint3(const A* const* grad, const A* const* input,
+                      const A* votes, A* const* grad_input, A* grad_votes)
+      : votes(votes), sums(grad_votes) {
+    for (int c = 0; c < CB; ++c) {
+      in[c] = input[c];
+      to[c] = grad_input[c];
+      for (int a = 0; a < NU; ++a) of[c][a] = grad[c * NU + a];
     }
-#pragma GCC unroll 4
-    for (int c = 0; c < CB; ++c)
-      if (INPUT) to[c][j] = sum[c];
   }
-}
+  template <int WIDTH>
+  PVD_INLINE void run(int64_t first) const {
+    PVD_IVDEP
+    for (int i = 0; i < WIDTH; ++i) {
+      const int64_t j = first + i;
+      A sum[CB] = {};
+      PVD_UNROLL
+      for (int a = 0; a < NU; ++a) {
+        PVD_UNROLL
+        for (int v = 0; v < 3; ++v) {
+          const int64_t at = (a * 3 + v) * kPitch + j;
+          A vote_sum = VOTES ? sums[at] : 0;
+          PVD_UNROLL
+          for (int c = 0; c < CB; ++c) {
+            const A g = of[c][a][S * j + v];
+            if (INPUT) sum[c] += g * votes[at];
+            if (VOTES) vote_sum += g * in[c][j];
+          }
+          if (VOTES) sums[at] = vote_sum;
+        }
+      }
+      PVD_UNROLL
+      for (int c = 0; c < CB; ++c)
+        if (INPUT) to[c][j] = sum[c];
+    }
+  }
+  PVD_INLINE void edge(int64_t first, int64_t last, const Problem& q) const {
+    for (int64_t j = first; j < last; ++j) {
+      A sum[CB] = {};
+      PVD_UNROLL
+      for (int v = 0; v < 3; ++v) {
+        const int64_t x = S * j + v - q.padding;
+        if (x < 0 || x >= q.out_w) continue;
+        PVD_UNROLL
+        for (int a = 0; a < NU; ++a) {
+          const int64_t at = (a * 3 + v) * kPitch + j;
+          PVD_UNROLL
+          for (int c = 0; c < CB; ++c) {
+            const A g = of[c][a][S * j + v];
+            if (INPUT) sum[c] += g * votes[at];
+            if (VOTES) sums[at] += g * in[c][j];
+          }
+        }
+      }
+      PVD_UNROLL
+      for (int c = 0; c < CB; ++c)
+        if (INPUT) to[c][j] = sum[c];
+    }
+  }
+};
 
 template <class A, int S, int CB, bool INPUT, bool VOTES>
-void adjoints3(int64_t rows, int64_t first, int64_t last,
+void adjoints3(int64_t rows, const Columns& columns, const Problem& q,
                const A* const* grad, const A* const* input, const A* votes,
-               A* const* grad_input, A* grad_votes) {
-  switch (rows) {
-    case 1:
-      return adjoint3<A, S, 1, CB, INPUT, VOTES>(
-          first, last, grad, input, votes, grad_input, grad_votes);
-    case 2:
-      return adjoint3<A, S, 2, CB, INPUT, VOTES>(
-          first, last, grad, input, votes, grad_input, grad_votes);
-    case 3:
-      return adjoint3<A, S, 3, CB, INPUT, VOTES>(
-          first, last, grad, input, votes, grad_input, grad_votes);
+               A* const* grad_input, A* grad_votes, const Ahead& ahead) {
+#define PVD_CASE(NU)                                      \
+  case NU: {                                              \
+    const Adjoint3<A, S, NU, CB, INPUT, VOTES> adjoint(   \
+        grad, input, votes, grad_input, grad_votes);      \
+    partition(columns.from, columns.to, ahead, adjoint);  \
+    adjoint.edge(columns.first, columns.from, q);         \
+    adjoint.edge(columns.to, columns.last, q);            \
+    return;                                               \
   }
+  switch (rows) {
+    PVD_CASE(1)
+    PVD_CASE(2)
+    PVD_CASE(3)
+  }
+#undef PVD_CASE
 }
 
 template <class A, int S>
-void adjoint_fast(int64_t rows, int channels, int64_t first, int64_t last,
-                  const A* const* grad, const A* const* input, const A* votes,
-                  A* const* grad_input, A* grad_votes) {
-#define PVD_CALL(CB, INPUT, VOTES)                                        \
-  adjoints3<A, S, CB, INPUT, VOTES>(rows, first, last, grad, input, votes, \
-                                    grad_input, grad_votes)
+void adjoint_fast(int64_t rows, int channels, const Columns& columns,
+                  const Problem& q, const A* const* grad,
+                  const A* const* input, const A* votes, A* const* grad_input,
+                  A* grad_votes, const Ahead& ahead) {
+#define PVD_CALL(CB, INPUT, VOTES)                                      \
+  adjoints3<A, S, CB, INPUT, VOTES>(rows, columns, q, grad, input, votes, \
+                                    grad_input, grad_votes, ahead)
   if (grad_input[0] && grad_votes)
     channels == 2 ? PVD_CALL(2, true, true) : PVD_CALL(1, true, true);
   else if (grad_votes)
@@ -501,7 +686,7 @@ void adjoint_fast(int64_t rows, int channels, int64_t first, int64_t last,
 #undef PVD_CALL
 }
 
-// Any k and stride, and the border: a pass over columns [first, last) per
+// Any k and stride: a pass over columns [first, last) per
 // position, clipped to the output. Adds to both gradients.
 template <class A>
 void adjoint_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
@@ -542,9 +727,10 @@ void backward_exact(const Problem& q, int64_t begin, int64_t end) {
   const int64_t inner_last = floor_div(q.out_w - k + p, s) + 1;
   const bool direct = plain<T, A>(q.grad_input_at.w);
 
-  Scratch<A> scratch(2 * k * k * tile + kBlock * (k * wide + 2 * tile));
-  A* const vote_rows = scratch.take(k * k * tile);
-  A* const sum_rows = scratch.take(k * k * tile);
+  const int64_t pitch = fast ? kPitch : tile;
+  Scratch<A> scratch(2 * k * k * pitch + kBlock * (k * wide + 2 * tile));
+  A* const vote_rows = scratch.take(k * k * pitch);
+  A* const sum_rows = scratch.take(k * k * pitch);
   A* const grad_rows = scratch.take(kBlock * k * wide);
   A* const input_rows = scratch.take(kBlock * tile);
   A* const output_rows = scratch.take(kBlock * tile);
@@ -573,18 +759,19 @@ void backward_exact(const Problem& q, int64_t begin, int64_t end) {
 
     for (int64_t first = 0; first < q.w; first += tile) {
       const int64_t last = least(q.w, first + tile), size = last - first;
-      const A* const votes = vote_rows - first;
-      A* const sums = for_votes ? sum_rows - first : nullptr;
+      const int64_t from = least(most(inner_first, first), last);
+      const int64_t to = most(from, least(inner_last, last));
+      const int64_t align = fast ? aligning(from - first) : 0;
+      A* const votes = vote_rows + align - first;
+      A* const sums = for_votes ? sum_rows + align - first : nullptr;
       if (for_input)
         for (int64_t at = 0; at < rows * k; ++at)
           read_row(votes_map + (u_first * k + at) * q.votes_at.c +
                        first * q.votes_at.w,
-                   q.votes_at.w, size, vote_rows + at * tile);
+                   q.votes_at.w, size, votes + at * pitch + first);
       if (for_votes)
         for (int64_t at = 0; at < rows * k; ++at)
-          for (int64_t j = 0; j < size; ++j) sum_rows[at * tile + j] = 0;
-      const int64_t from = least(most(inner_first, first), last);
-      const int64_t to = most(from, least(inner_last, last));
+          for (int64_t j = first; j < last; ++j) sums[at * pitch + j] = 0;
       const int64_t x_first = most(0, s * first - p);
       const int64_t x_last = least(q.out_w, s * (last - 1) - p + k);
 
@@ -607,29 +794,30 @@ void backward_exact(const Problem& q, int64_t begin, int64_t end) {
             output[b] = direct ? reinterpret_cast<A*>(
                                      out_map + (c + b) * q.grad_input_at.c)
                                : output_rows + b * tile - first;
-            const bool inside = fast && rows > 0;
-            for (int64_t j = first; j < (inside ? from : last); ++j)
-              output[b][j] = 0;
-            for (int64_t j = inside ? to : last; j < last; ++j)
-              output[b][j] = 0;
+            if (!fast || rows == 0)
+              for (int64_t j = first; j < last; ++j) output[b][j] = 0;
+          }
+        }
+        Ahead ahead;
+        if (fast && to - from >= kStrip) {
+          const int64_t newest = most(0, rows - s);
+          for (int64_t b = c + block; b < least(each, c + 2 * block); ++b) {
+            for (int64_t a = newest; a < rows; ++a)
+              ahead.add(grad_map + b * q.grad_at.c + a * q.grad_at.h,
+                        q.grad_at.w, s);
+            if (for_votes) ahead.add(input_map + b * q.input_at.c, q.input_at.w);
+            if (for_input)
+              ahead.add(out_map + b * q.grad_input_at.c, q.grad_input_at.w);
           }
         }
         if (fast && rows > 0) {
           for (int64_t a = 0; a < block * rows; ++a) shifted[a] = grad[a] - p;
-          if (s == 1)
-            adjoint_fast<A, 1>(rows, block, from, to, shifted, input, votes,
-                               output, sums);
-          else
-            adjoint_fast<A, 2>(rows, block, from, to, shifted, input, votes,
-                               output, sums);
-          for (int b = 0; b < block; ++b) {
-            adjoint_any(first, from, q, rows, grad + b * rows, input[b], votes,
-                        tile, output[b], sums);
-            adjoint_any(to, last, q, rows, grad + b * rows, input[b], votes,
-                        tile, output[b], sums);
-          }
+          const Columns columns = {first, last, from, to};
+          const auto adjoint = s == 1 ? adjoint_fast<A, 1> : adjoint_fast<A, 2>;
+          adjoint(rows, block, columns, q, shifted, input, votes, output, sums,
+                  ahead);
         } else {
-          adjoint_any(first, last, q, rows, grad, input[0], votes, tile,
+          adjoint_any(first, last, q, rows, grad, input[0], votes, pitch,
                       output[0], sums);
         }
         if (for_input && !direct)
@@ -646,7 +834,7 @@ void backward_exact(const Problem& q, int64_t begin, int64_t end) {
                         first * q.grad_votes_at.w;
           const int64_t a = at / k - u_first;
           if (a >= 0 && a < rows) {
-            write_row(sum_rows + (at - u_first * k) * tile, size, to_votes,
+            write_row(sums + (at - u_first * k) * pitch + first, size, to_votes,
                       q.grad_votes_at.w);
           } else {
             for (int64_t j = 0; j < size; ++j)
