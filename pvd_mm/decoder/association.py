@@ -49,6 +49,8 @@ class PixelAssociation(BaseModule):
             stride 2), around which the votes are regressed; 'zero' regresses
             from zero; 'random' as 'zero' with random weights.
             Defaults to 'identity'.
+        gain (float): How fast the votes move from their start: what the last
+            convolution gives is multiplied by it. Defaults to 1.
         norm_cfg (dict, optional): Normalisation after the first
             convolutions. Defaults to None.
         act_cfg (dict, optional): Activation after them; the paper shows
@@ -69,6 +71,7 @@ class PixelAssociation(BaseModule):
                  vote_channels: Optional[int] = None,
                  vote_norm: str = 'none',
                  vote_start: str = 'identity',
+                 gain: float = 1.,
                  norm_cfg: Optional[dict] = None,
                  act_cfg: Optional[dict] = RELU,
                  init_cfg: Optional[dict] = None) -> None:
@@ -84,12 +87,8 @@ class PixelAssociation(BaseModule):
         conv = dict(kernel_size=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
         self.conv_in = ConvModule(in_channels, widths[0], **conv)
         self.conv_out = ConvModule(out_channels, widths[1], **conv)
-        # Votes of all steps multiply: they must not move further per
-        # optimiser step in a wide module than in a narrow one
         self.conv_votes = ConcatConv1x1(
-            widths,
-            groups * kernel_size**2,
-            gains=[sum(widths)**-0.5] * 2)
+            widths, groups * kernel_size**2, gains=[gain] * 2, bias_gain=gain)
         # What is added to the regressed votes, a row for each stride from 1
         # to k; not saved, for it follows from k
         starts = torch.stack([
@@ -109,8 +108,8 @@ class PixelAssociation(BaseModule):
 
     def _init_votes(self) -> None:
         if self.vote_start == 'random':
-            # Kaiming's, for the gain is 1 / sqrt(fan-in)
-            nn.init.normal_(self.conv_votes.weight, std=2**0.5)
+            # Kaiming's, but for the gain
+            nn.init.normal_(self.conv_votes.weight)
         else:
             nn.init.zeros_(self.conv_votes.weight)
         nn.init.zeros_(self.conv_votes.bias)

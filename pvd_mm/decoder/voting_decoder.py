@@ -60,7 +60,13 @@ class PixelVotingDecoder(BaseModule):
         self.strides = strides
         self.kernel_size = kernel_size
         self.steps = ModuleList(
-            DecodingStep(fine, coarse, channels, kernel_size, **step)
+            DecodingStep(
+                fine,
+                coarse,
+                channels,
+                kernel_size,
+                depth=len(in_channels) - 1,
+                **step)
             for fine, coarse in zip(in_channels, in_channels[1:]))
 
     def _stride(self, level: int, fine: Sequence[int],

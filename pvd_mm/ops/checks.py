@@ -9,7 +9,8 @@ FORMULATIONS = ('exact', 'factored')
 
 
 class Geometry(NamedTuple):
-    """In the order of the op's arguments: what a backend needs to know besides the two tensors."""
+    """What a backend needs to know besides the two tensors, in the order of
+    the op's arguments."""
     kernel_size: int
     stride: int
     padding: int

@@ -15,9 +15,11 @@ def _seed():
 
 
 def test_concat_conv_is_the_convolution_of_the_concatenation():
-    conv = ConcatConv1x1([3, 5, 2], 7)
+    conv = ConcatConv1x1([3, 5, 2], 7, gains=[1., 2., 3.], bias_gain=4.)
+    gains = torch.tensor([3**-0.5] * 3 + [2 * 5**-0.5] * 5 + [3 * 2**-0.5] * 2)
     maps = [torch.randn(2, c, 4, 6) for c in (3, 5, 2)]
-    expected = F.conv2d(torch.cat(maps, 1), conv.weight, conv.bias)
+    expected = F.conv2d(
+        torch.cat(maps, 1), conv.weight * gains[:, None, None], 4 * conv.bias)
     torch.testing.assert_close(conv(*maps), expected)
 
 
@@ -44,8 +46,9 @@ def test_a_is_convolved_with_the_stride():
                  stride=2)
     b = F.conv2d(coarse, module.conv_out.conv.weight,
                  module.conv_out.conv.bias)
+    gains = torch.tensor([4**-0.5] * 4 + [6**-0.5] * 6)
     expected = F.conv2d(torch.cat([a, b], 1),
-                        module.conv_votes.weight / (4 + 6)**0.5,
+                        module.conv_votes.weight * gains[:, None, None],
                         module.conv_votes.bias)
     torch.testing.assert_close(module(fine, coarse, 2), expected)
 

@@ -27,10 +27,11 @@ def test_one_step_by_hand(formulation):
     fine, coarse = pyramid([(7, 7), (4, 4)], [4, 6], dtype=torch.float64)
     decoded = torch.randn(2, 5, 4, 4, dtype=torch.float64)
     output = step(fine, coarse, decoded, 2)
-    # B's weights are stored without their gain, 1 / sqrt(6)
-    gains = torch.tensor([6**-0.5] * 6 + [1.] * 5, dtype=torch.float64)
-    fused = F.conv2d(torch.cat([coarse, decoded], 1),
-                     step.fuse.weight * gains[:, None, None], step.fuse.bias)
+    gains = torch.tensor([4 * 6**-0.5] * 6 + [5**-0.5] * 5,
+                         dtype=torch.float64)
+    fused = decoded + F.conv2d(
+        torch.cat([coarse, decoded], 1),
+        step.fuse.weight * gains[:, None, None], step.fuse.bias)
     kernel = step.association.starts[1].reshape(3, 3)
     if formulation == 'exact':
         expected = F.conv_transpose2d(

@@ -107,13 +107,15 @@ def test_methods_are_compared_under_one_protocol():
 
 @pytest.mark.parametrize('path', [
     'pvd/pvd_r50-block_1xb4-90k_cityscapes-512x1024.py',
-    'pvd/pvd_r50-stage_1xb4-90k_cityscapes-512x1024.py'
+    'pvd/pvd_r50-stage_1xb4-90k_cityscapes-512x1024.py',
+    'pvd/pvd_r50-block_1xb8-8k_camvid-360x480.py'
 ])
 def test_the_chain_does_not_diverge(path):
-    """Random weights, the shipped optimizer at its full rate."""
+    """Random weights, the shipped optimizer at its full rate, no clipping."""
     cfg = load(path)
     torch.manual_seed(0)
     cfg.model.pretrained = None
+    assert 'clip_grad' not in cfg.optim_wrapper
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     model.init_weights()
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -121,9 +123,9 @@ def test_the_chain_does_not_diverge(path):
     images = (labels - 3.).expand(2, 3, 64, 128) + torch.randn(2, 3, 64, 128)
     samples = [SegDataSample(gt_sem_seg=PixelData(data=labels))] * 2
     history = []
-    for _ in range(8):
+    for _ in range(12):
         losses = model(images, samples, mode='loss')
         history.append(losses['decode.loss_ce'].item())
         optimizer.update_params(model.parse_losses(losses)[0])
-    assert max(history) < 1.5 * history[0], history
+    assert max(history[1:]) < history[0], history
     assert min(history[-3:]) < 0.8 * history[0], history

@@ -2,10 +2,7 @@
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(
-        type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005),
-    # not in the paper: without it SGD at this rate blows up a chain of 16
-    # steps that has random weights, in its second iteration
-    clip_grad=dict(max_norm=1., norm_type=2))
+        type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005))
 param_scheduler = [
     dict(
         type='PolyLR',

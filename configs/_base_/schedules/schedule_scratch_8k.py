@@ -4,8 +4,7 @@ _base_ = './schedule_90k.py'
 
 optim_wrapper = dict(
     optimizer=dict(
-        _delete_=True, type='AdamW', lr=1e-3, weight_decay=0.01),
-    clip_grad=None)
+        _delete_=True, type='AdamW', lr=1e-3, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
     dict(
