@@ -270,6 +270,41 @@ PVD_INLINE void partition(int64_t first, int64_t last, const Ahead& ahead,
   for (; first < last; ++first) piece.template run<1>(first);
 }
 
+#ifdef PVD_AVX512
+// row[S*i + v] for v = 0, 1, 2 and 16 columns i, as vectors. Loading each of
+// them where it lies would cross a cache line every time. (The masks, all ones,
+// keep GCC from warning of its own headers.)
+template <int S>
+struct Triple {
+  __m512 at[3];
+
+  PVD_INLINE explicit Triple(const float* row) {
+    const __m512i low = _mm512_loadu_si512(row);
+    if (S == 1) {
+      const __m512i high = _mm512_maskz_loadu_epi32(3, row + 16);
+      at[0] = _mm512_castsi512_ps(low);
+      at[1] = after<1>(low, high);
+      at[2] = after<2>(low, high);
+    } else {
+      const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14,
+                                            12, 10, 8, 6, 4, 2, 0);
+      const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+      const __m512i mid = _mm512_loadu_si512(row + 16);
+      const __m512i high = _mm512_maskz_loadu_epi32(1, row + 32);
+      const __m512i evens = _mm512_permutex2var_epi32(low, even, mid);
+      at[0] = _mm512_castsi512_ps(evens);
+      at[1] = _mm512_castsi512_ps(_mm512_permutex2var_epi32(low, odd, mid));
+      at[2] = after<1>(evens, high);
+    }
+  }
+  template <int COLUMNS>
+  static PVD_INLINE __m512 after(__m512i low, __m512i high) {
+    return _mm512_castsi512_ps(
+        _mm512_maskz_alignr_epi32(0xffff, high, low, COLUMNS));
+  }
+};
+#endif
+
 // Stride 1: out[t] = sum over the window, for CB channels at once; in is
 // shifted so that column v of the window is at t - v.
 template <class A, int NU, int CB>
@@ -285,8 +320,35 @@ struct Window1 {
       for (int a = 0; a < NU; ++a) in[c][a] = input[c * NU + a];
     }
   }
+#ifdef PVD_AVX512
+  PVD_INLINE void run16(int64_t first) const {
+    __m512 sum[CB];
+    PVD_UNROLL
+    for (int c = 0; c < CB; ++c) sum[c] = _mm512_setzero_ps();
+    PVD_UNROLL
+    for (int a = 0; a < NU; ++a) {
+      const float* at = votes + a * 3 * kPitch + first;
+      const __m512 left = _mm512_loadu_ps(at);
+      const __m512 mid = _mm512_loadu_ps(at + kPitch);
+      const __m512 right = _mm512_loadu_ps(at + 2 * kPitch);
+      PVD_UNROLL
+      for (int c = 0; c < CB; ++c) {
+        const Triple<1> row(in[c][a] + first - 2);
+        sum[c] = _mm512_fmadd_ps(row.at[2], left, sum[c]);
+        sum[c] = _mm512_fmadd_ps(row.at[1], mid, sum[c]);
+        sum[c] = _mm512_fmadd_ps(row.at[0], right, sum[c]);
+      }
+    }
+    PVD_UNROLL
+    for (int c = 0; c < CB; ++c) _mm512_storeu_ps(out[c] + first, sum[c]);
+  }
+#endif
   template <int WIDTH>
   PVD_INLINE void run(int64_t first) const {
+#ifdef PVD_AVX512
+    if constexpr (WIDTH == 16 && std::is_same<A, float>::value)
+      return run16(first);
+#endif
     PVD_IVDEP
     for (int i = 0; i < WIDTH; ++i) {
       const int64_t t = first + i;
@@ -466,13 +528,15 @@ void forward_exact(const Problem& q, int64_t begin, int64_t end) {
   const int64_t max_rows = (k + s - 1) / s;
   const int64_t halo = tile + 2 * reach;
   const bool fast = k == 3 && s <= 2;
+  Scratch<int64_t> numbers(k);
+  int64_t* const shift = numbers.take(k);
+  for (int64_t v = 0; v < k; ++v) shift[v] = shift_of(v, q);
   // where no column of any window and no phase is out of the map
   int64_t inner_first = 0, inner_last = q.out_w / s;
   for (int64_t v = 0; v < k; ++v) {
-    inner_first = most(inner_first, -shift_of(v, q));
-    inner_last = least(inner_last, q.w - shift_of(v, q));
+    inner_first = most(inner_first, -shift[v]);
+    inner_last = least(inner_last, q.w - shift[v]);
   }
-  const int64_t least_shift = shift_of(k - 1, q);  // over all v, or one less
   const bool direct = plain<T, A>(q.output_at.w);
 
   const int64_t pitch = fast ? kPitch : tile;
@@ -505,7 +569,7 @@ void forward_exact(const Problem& q, int64_t begin, int64_t end) {
       A* const votes = vote_rows - first + (fast ? aligning(from - first) : 0);
       for (int64_t a = 0; a < at.count; ++a) {
         for (int64_t v = 0; v < k; ++v) {
-          const int64_t d = shift_of(v, q);
+          const int64_t d = shift[v];
           const int64_t start = most(first, -d), end = least(last, q.w - d);
           if (start >= end) continue;
           const T* source = votes_map +
@@ -516,8 +580,8 @@ void forward_exact(const Problem& q, int64_t begin, int64_t end) {
                    votes + (a * k + v) * pitch + start);
         }
       }
-      const int64_t j_first = most(0, first + least_shift - 1);
-      const int64_t j_last = least(q.w, last + shift_of(0, q) + 2);
+      const int64_t j_first = most(0, first + shift[k - 1] - 1);
+      const int64_t j_last = least(q.w, last + shift[0] + 2);
       const int64_t x_first = s * first, x_last = least(q.out_w, s * last);
 
       for (int64_t c = 0; c < each;) {
@@ -597,8 +661,48 @@ struct Adjoint3 {
       for (int a = 0; a < NU; ++a) of[c][a] = grad[c * NU + a];
     }
   }
+#ifdef PVD_AVX512
+  PVD_INLINE void run16(int64_t first) const {
+    __m512 sum[CB], pixel[CB];
+    PVD_UNROLL
+    for (int c = 0; c < CB; ++c) {
+      sum[c] = _mm512_setzero_ps();
+      if (VOTES) pixel[c] = _mm512_loadu_ps(in[c] + first);
+    }
+    PVD_UNROLL
+    for (int a = 0; a < NU; ++a) {
+      __m512 vote[3], total[3];
+      PVD_UNROLL
+      for (int v = 0; v < 3; ++v) {
+        const int64_t at = (a * 3 + v) * kPitch + first;
+        if (INPUT) vote[v] = _mm512_loadu_ps(votes + at);
+        if (VOTES) total[v] = _mm512_loadu_ps(sums + at);
+      }
+      PVD_UNROLL
+      for (int c = 0; c < CB; ++c) {
+        const Triple<S> g(of[c][a] + S * first);
+        PVD_UNROLL
+        for (int v = 0; v < 3; ++v) {
+          if (INPUT) sum[c] = _mm512_fmadd_ps(g.at[v], vote[v], sum[c]);
+          if (VOTES) total[v] = _mm512_fmadd_ps(g.at[v], pixel[c], total[v]);
+        }
+      }
+      PVD_UNROLL
+      for (int v = 0; v < 3; ++v)
+        if (VOTES)
+          _mm512_storeu_ps(sums + (a * 3 + v) * kPitch + first, total[v]);
+    }
+    PVD_UNROLL
+    for (int c = 0; c < CB; ++c)
+      if (INPUT) _mm512_storeu_ps(to[c] + first, sum[c]);
+  }
+#endif
   template <int WIDTH>
   PVD_INLINE void run(int64_t first) const {
+#ifdef PVD_AVX512
+    if constexpr (WIDTH == 16 && std::is_same<A, float>::value)
+      return run16(first);
+#endif
     PVD_IVDEP
     for (int i = 0; i < WIDTH; ++i) {
       const int64_t j = first + i;

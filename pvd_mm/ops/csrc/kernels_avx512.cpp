@@ -6,6 +6,8 @@
 
 #define PVD_KERNELS kernels_avx512
 #if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define PVD_AVX512
 #ifdef __clang__
 #pragma clang attribute push( \
     __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
