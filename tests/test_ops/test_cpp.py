@@ -1,5 +1,9 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""The C++ backend, called directly, against the two in Python."""
+"""The C++ backend, called directly, against the two in Python.
+
+Not silently green where the extension is missing: all of it fails there,
+unless PVD_MM_OPS=0 says that this is meant.
+"""
 import os
 import subprocess
 import sys
@@ -13,7 +17,6 @@ from hypothesis import strategies as st
 from pvd_mm.ops.backends import cpp, matrix, reference
 from pvd_mm.ops.checks import check_arguments
 
-# Not silently green where the extension is missing: that takes PVD_MM_OPS=0.
 pytestmark = pytest.mark.skipif(
     os.environ.get('PVD_MM_OPS') == '0'
     and bool(cpp.why_not(torch.device('cpu'), torch.float32)),
@@ -25,7 +28,7 @@ LAYOUTS = ('contiguous', 'channels_last', 'expanded', 'transposed', 'sliced')
 BOTH = (True, True)
 
 formulations = pytest.mark.parametrize('formulation', FORMULATIONS)
-many = settings(max_examples=150, deadline=None, derandomize=True,
+many = settings(max_examples=400, deadline=None, derandomize=True,
                 suppress_health_check=list(HealthCheck))
 
 
@@ -39,6 +42,18 @@ def _threads():
 
 def test_it_is_built():
     assert cpp.why_not(torch.device('cpu'), torch.float32) is None
+
+
+def test_where_it_cannot_run(tmp_path):
+    assert 'on meta' in cpp.why_not(torch.device('meta'), torch.float32)
+    assert 'float8' in cpp.why_not(torch.device('cpu'), torch.float8_e5m2)
+    found, problem = cpp._find(tmp_path, '2.13.0+cpu')
+    assert found is None and 'not built' in problem
+    assert '--no-build-isolation' in problem
+    (tmp_path / '_cpp_torch2_9.so').touch()
+    found, problem = cpp._find(tmp_path, '2.13.0+cpu')
+    assert found is None and 'for torch 2.9, and this is 2.13' in problem
+    assert cpp._find(tmp_path, '2.9.1')[0] == tmp_path / '_cpp_torch2_9.so'
 
 
 def lay_out(tensor, layout):
@@ -58,7 +73,9 @@ def lay_out(tensor, layout):
 
 
 @st.composite
-def cases(draw, wide=False):
+def cases(draw, wide=False, special=()):
+    """Maps, a gradient, a geometry and a formulation; some numbers of the
+    maps are among ``special``."""
     kernel_size = draw(st.sampled_from((3, 3, 3, 1, 5, 7)))
     stride = draw(st.sampled_from((1, 2, 2, 3, 4)))
     groups = draw(st.integers(1, 3))
@@ -81,20 +98,18 @@ def cases(draw, wide=False):
         size = [draw(st.integers(a, max(a, b))) for a, b in zip(least, high)]
     dtype = draw(st.sampled_from(DTYPES))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
-    maps = [
-        lay_out(
-            torch.randn(n, c, h, w, generator=generator,
-                        dtype=torch.float64).to(dtype),
-            draw(st.sampled_from(LAYOUTS)))
-        for c in (channels, groups * kernel_size**2)
-    ]
+
+    def random(*shape):
+        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        for value in special:
+            x[torch.rand(shape, generator=generator) < 0.03] = value
+        return lay_out(x.to(dtype), draw(st.sampled_from(LAYOUTS)))
+
+    maps = [random(n, c, h, w) for c in (channels, groups * kernel_size**2)]
     formulation = draw(st.sampled_from(FORMULATIONS))
     geometry = check_arguments(*maps, kernel_size, stride, padding, size,
                                groups, formulation)
-    grad = lay_out(
-        torch.randn(n, channels, *geometry.output_size, generator=generator,
-                    dtype=torch.float64).to(dtype),
-        draw(st.sampled_from(LAYOUTS)))
+    grad = random(n, channels, *geometry.output_size)
     return (*maps, grad, geometry, formulation)
 
 
@@ -141,3 +156,134 @@ def test_like_reference(case):
 @given(cases(wide=True))
 def test_wide_rows_like_matrix(case):
     check(*case, matrix)
+
+
+@many
+@given(cases(special=(float('inf'), -float('inf'), float('nan'))))
+def test_inf_and_nan_like_reference(case):
+    """They stay where the windows take them: no masked 0 times inf."""
+    check(*case, reference)
+
+
+@many
+@given(cases(wide=True, special=(float('inf'), float('nan'))))
+def test_inf_and_nan_in_wide_rows(case):
+    check(*case, matrix)
+
+
+@pytest.mark.parametrize('capability', ('default', 'avx2'))
+def test_older_processors(capability):
+    """The kernels that this processor does not choose by itself."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
+         __file__, '-k', 'like_reference or wide_rows'],
+        env={**os.environ, 'ATEN_CPU_CAPABILITY': capability},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert '4 passed' in done.stdout
+
+
+def make(n=1, c=4, h=6, w=40, kernel_size=3, stride=2, groups=1,
+         formulation='exact', dtype=torch.float32):
+    maps = [torch.randn(n, channels, h, w, dtype=dtype)
+            for channels in (c, groups * kernel_size**2)]
+    geometry = check_arguments(*maps, kernel_size, stride, None, None, groups,
+                               formulation)
+    grad = torch.randn(n, c, *geometry.output_size, dtype=dtype)
+    return (*maps, grad, geometry, formulation)
+
+
+@formulations
+@pytest.mark.parametrize('shape', [(0, 4, 3, 3), (2, 0, 3, 3), (2, 4, 0, 3),
+                                   (2, 4, 3, 0), (0, 0, 0, 0)])
+@pytest.mark.parametrize('kernel_size,stride', [(3, 1), (3, 2), (5, 3)])
+def test_empty_maps(formulation, shape, kernel_size, stride):
+    check(*make(*shape, kernel_size, stride, formulation=formulation),
+          reference)
+
+
+@formulations
+def test_no_input_but_an_output(formulation):
+    """Without padding the windows' own margin is left."""
+    input, votes = torch.ones(2, 4, 0, 0), torch.ones(2, 9, 0, 0)
+    geometry = check_arguments(input, votes, 3, 2, 0, None, 1, formulation)
+    output = cpp.forward(input, votes, geometry, formulation)
+    assert output.shape == (2, 4, 2, 2) and not output.any()
+
+
+@formulations
+@pytest.mark.parametrize('stride', (1, 2))
+def test_aliases(formulation, stride):
+    """Input, votes and gradient may be the same memory."""
+    _, votes, _, geometry, _ = make(c=9, h=8, w=36, stride=1,
+                                    formulation=formulation)
+    check(votes, votes, votes, geometry, formulation, matrix)
+
+
+@formulations
+@pytest.mark.parametrize('stride', (1, 2, 3))
+def test_threads_do_not_change_a_bit(formulation, stride):
+    case = make(2, 6, 61, 70, stride=stride, groups=2, formulation=formulation)
+    input, votes, grad, *rest = case
+    results = []
+    for threads in (1, 2, 3, 5):
+        torch.set_num_threads(threads)
+        results.append((cpp.forward(input, votes, *rest),
+                        *cpp.backward(grad, input, votes, *rest, BOTH)))
+    torch.set_num_threads(1)
+    for other in results[1:]:
+        assert all(map(torch.equal, results[0], other))
+
+
+def test_two_threads_at_once():
+    work = [make(c=5, h=30, w=50, stride=s, formulation=f)
+            for s in (1, 2) for f in FORMULATIONS]
+    truth = [cpp.forward(m, v, *rest) for m, v, _, *rest in work]
+    grads = [cpp.backward(g, m, v, *rest, BOTH) for m, v, g, *rest in work]
+    failures = []
+
+    def run():
+        for _ in range(20):
+            for (m, v, g, *rest), one, two in zip(work, truth, grads):
+                if not torch.equal(cpp.forward(m, v, *rest), one):
+                    failures.append(rest)
+                found = cpp.backward(g, m, v, *rest, BOTH)
+                if not all(map(torch.equal, found, two)):
+                    failures.append(rest)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not failures
+
+
+@formulations
+@pytest.mark.parametrize('dtype', (torch.float32, torch.half))
+@pytest.mark.parametrize('layout', ('contiguous', 'channels_last', 'sliced'))
+def test_it_allocates_its_results_only(formulation, dtype, layout):
+    from pvd_mm.analysis.speed import MIB, peak_memory
+    input, votes, grad, *rest = make(c=8, h=64, w=64, formulation=formulation,
+                                     dtype=dtype)
+    input, votes, grad = (lay_out(x, layout) for x in (input, votes, grad))
+    size = input.element_size()
+    peak = peak_memory(lambda: cpp.forward(input, votes, *rest), 'cpu') * MIB
+    assert peak == pytest.approx(grad.numel() * size, abs=4096)
+    peak = peak_memory(
+        lambda: cpp.backward(grad, input, votes, *rest, BOTH), 'cpu') * MIB
+    assert peak == pytest.approx((input.numel() + votes.numel()) * size,
+                                 abs=4096)
+
+
+def test_the_operator_itself_refuses_what_does_not_fit():
+    """Whoever calls it past the checks gets an error, and no crash."""
+    assert cpp.why_not(torch.device('cpu'), torch.float32) is None
+    op = torch.ops.pvd_mm_cpp.forward
+    input, votes = torch.ones(1, 4, 3, 3), torch.ones(1, 9, 3, 3)
+    for bad in ((input, votes[:, :8], 3, 1, 1, 3, 3, 1, False),
+                (input, votes[:, :, :2], 3, 1, 1, 3, 3, 1, False),
+                (input, votes.double(), 3, 1, 1, 3, 3, 1, False),
+                (input, votes, 3, 0, 1, 3, 3, 1, False),
+                (input, votes, 3, 1, 1, 3, 3, 3, False),
+                (input[0], votes, 3, 1, 1, 3, 3, 1, False)):
+        with pytest.raises(RuntimeError):
+            op(*bad)
