@@ -88,7 +88,10 @@ class PixelAssociation(BaseModule):
         self.conv_in = ConvModule(in_channels, widths[0], **conv)
         self.conv_out = ConvModule(out_channels, widths[1], **conv)
         self.conv_votes = ConcatConv1x1(
-            widths, groups * kernel_size**2, gains=[gain] * 2, bias_gain=gain)
+            widths,
+            groups * kernel_size**2,
+            gains=[gain * width**-0.5 for width in widths],
+            bias_gain=gain)
         # What is added to the regressed votes, a row for each stride from 1
         # to k; not saved, for it follows from k
         starts = torch.stack([

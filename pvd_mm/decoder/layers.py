@@ -1,6 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Layers that more than one part of a decoding step uses."""
-from typing import Sequence
+from typing import Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,20 +24,19 @@ class ConcatConv1x1(nn.Conv2d):
     Args:
         in_channels (Sequence[int]): Channels of each map.
         out_channels (int): Channels of the result.
-        gains (Sequence[float]): For each map, what its weights are multiplied
-            by, times 1 / sqrt(its channels).
+        gains (Sequence[float], optional): What the weights of each map are
+            multiplied by. Defaults to None, which is 1 for all.
         bias_gain (float): What the bias is multiplied by. Defaults to 1.
     """
 
     def __init__(self,
                  in_channels: Sequence[int],
                  out_channels: int,
-                 gains: Sequence[float],
+                 gains: Optional[Sequence[float]] = None,
                  bias_gain: float = 1.) -> None:
         super().__init__(sum(in_channels), out_channels, 1)
         self.parts = tuple(in_channels)
-        self.gains = tuple(gain * part**-0.5
-                           for gain, part in zip(gains, in_channels))
+        self.gains = tuple(gains or [1.] * len(self.parts))
         self.bias_gain = bias_gain
 
     def forward(self, *maps: Tensor) -> Tensor:

@@ -13,10 +13,6 @@ from pvd_mm.ops.checks import FORMULATIONS, check_choice
 from .association import PixelAssociation
 from .layers import ConcatConv1x1
 
-# Found on the street sample and on short runs of the 16 steps: with 1 the
-# sample was learned more slowly.
-B_GAIN = 4.
-
 
 class DecodingStep(BaseModule):
     """One repeated block of the decoder (eq. 4, Fig. 3b and 3d).
@@ -41,8 +37,7 @@ class DecodingStep(BaseModule):
     weights, is the L-th power of itself when it moves the same way in every
     step, as it does early in training. Both are therefore damped by
     1 / sqrt(L); without that SGD at the paper's rate blows up a chain of 16
-    steps within ten iterations. B is added, not multiplied, and may move
-    faster.
+    steps within ten iterations.
 
     Args:
         in_channels (int): C_A.
@@ -87,9 +82,10 @@ class DecodingStep(BaseModule):
         if channels % groups:
             raise ValueError(f'groups must divide the {channels} decoded '
                              f'channels, but got groups={groups}')
-        self.fuse = ConcatConv1x1([out_channels, channels],
-                                  channels,
-                                  gains=[B_GAIN, gain])
+        self.fuse = ConcatConv1x1(
+            [out_channels, channels],
+            channels,
+            gains=[1., gain * channels**-0.5])
         self.kernel_size = kernel_size
         self.groups = groups
         self.formulation = formulation

@@ -27,7 +27,7 @@ def test_one_step_by_hand(formulation):
     fine, coarse = pyramid([(7, 7), (4, 4)], [4, 6], dtype=torch.float64)
     decoded = torch.randn(2, 5, 4, 4, dtype=torch.float64)
     output = step(fine, coarse, decoded, 2)
-    gains = torch.tensor([4 * 6**-0.5] * 6 + [5**-0.5] * 5,
+    gains = torch.tensor([1.] * 6 + [5**-0.5] * 5,
                          dtype=torch.float64)
     fused = decoded + F.conv2d(
         torch.cat([coarse, decoded], 1),
