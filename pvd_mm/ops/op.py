@@ -15,6 +15,7 @@ from typing import Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .backends import get_backend
 from .checks import Geometry
@@ -176,16 +177,35 @@ class _DeconvBackward(torch.autograd.Function):
     vmap = staticmethod(_vmap_backward)
 
 
-def deconv(*arguments) -> Tensor:
+def _nobody_watches(input: Tensor, votes: Tensor) -> bool:
+    """No derivative, compiler, tracer, mode or subclass wants to see the op."""
+    return not (
+        torch.compiler.is_compiling() or torch.is_grad_enabled() and
+        (input.requires_grad or votes.requires_grad)
+        or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing()
+        or type(input) is not Tensor or type(votes) is not Tensor)
+
+
+def _wants_function() -> bool:
+    """``torch.func`` and forward-mode derivatives take autograd Functions."""
+    return (torch._C._are_functorch_transforms_active()
+            or forward_ad._current_level >= 0)
+
+
+def deconv(input: Tensor, votes: Tensor, *numbers) -> Tensor:
     """The op; the arguments are those of its schema."""
-    if torch._C._are_functorch_transforms_active():
-        return _Deconv.apply(*arguments)
-    return forward_op(*arguments)
+    if _wants_function():
+        return _Deconv.apply(input, votes, *numbers)
+    if _nobody_watches(input, votes):
+        # for a small map the way through the dispatcher takes longer than
+        # the op itself
+        return _run(input, votes, *numbers)
+    return forward_op(input, votes, *numbers)
 
 
 def deconv_backward(*arguments) -> Tuple[Tensor, Tensor]:
     """Its backward pass; an empty tensor for what is not needed."""
-    if torch._C._are_functorch_transforms_active():
+    if _wants_function():
         return _DeconvBackward.apply(*arguments)
     return backward_op(*arguments)
 

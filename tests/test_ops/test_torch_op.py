@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.export import Dim
 from torch.func import grad, jacrev, jvp, vmap
 from torch.utils.flop_counter import FlopCounterMode
@@ -99,6 +100,15 @@ def test_torch_func(formulation):
     expected = torch.autograd.functional.hessian(by_votes, votes)
     torch.testing.assert_close(jacrev(grad(by_votes))(votes), expected)
     torch.testing.assert_close(jacrev(jacrev(by_votes))(votes), expected)
+
+
+def test_forward_mode():
+    """Tangents are not lost where no gradient is asked for."""
+    input, votes = make()
+    with forward_ad.dual_level():
+        output = dynamic_deconv2d(forward_ad.make_dual(input, input), votes)
+        primal, tangent = forward_ad.unpack_dual(output)
+    torch.testing.assert_close(tangent, primal)
 
 
 def pyramid_model():
