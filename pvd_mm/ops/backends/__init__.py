@@ -21,15 +21,17 @@ from types import ModuleType
 import torch
 
 from ..checks import check_choice
-from . import matrix, reference
+from . import cpp, matrix, reference, triton
 
 BACKENDS = {
+    'cpp': cpp,
+    'triton': triton,
     'matrix': matrix,
     'reference': reference
 }
 
 # What 'auto' takes by device; matrix on all others, and where it's missing.
-FASTEST = {}
+FASTEST = {'cpu': 'cpp', 'cuda': 'triton'}
 
 # Names what 'auto' means; an argument has precedence.
 VARIABLE = 'PVD_MM_BACKEND'
@@ -63,7 +65,7 @@ def get_backend(name: str, device: torch.device,
     return _fastest(device.type, dtype)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _named(name: str, source: str, device: torch.device,
            dtype: torch.dtype) -> ModuleType:
     check_choice(source, name, ('auto', *BACKENDS))
@@ -74,7 +76,7 @@ def _named(name: str, source: str, device: torch.device,
     return BACKENDS[name]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _fastest(kind: str, dtype: torch.dtype) -> ModuleType:
     device = torch.device(kind)
     first = FASTEST.get(kind, 'matrix')
@@ -85,7 +87,7 @@ def _fastest(kind: str, dtype: torch.dtype) -> ModuleType:
     return matrix
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _say_once(name: str, reason: str) -> None:
     warnings.warn(f'dynamic_deconv2d runs on its slower backend matrix, for '
                   f'{name} is not there: {reason}')
