@@ -11,9 +11,10 @@ know nothing of autograd, which :mod:`pvd_mm.ops.op` adds once for all:
 ``backward(grad, input, votes, geometry, formulation, needs)``
     The gradients by input and votes, None where ``needs`` is False.
 
-A further one is a further file and a further line in ``BACKENDS``.
+A further one is a further file and a further name in ``BACKENDS``.
 """
 import functools
+import importlib
 import os
 import warnings
 from types import ModuleType
@@ -21,14 +22,9 @@ from types import ModuleType
 import torch
 
 from ..checks import check_choice
-from . import cpp, matrix, reference, triton
 
-BACKENDS = {
-    'cpp': cpp,
-    'triton': triton,
-    'matrix': matrix,
-    'reference': reference
-}
+# A module of this package each, imported when it is first asked for.
+BACKENDS = ('cpp', 'triton', 'matrix', 'reference')
 
 # What 'auto' takes by device; matrix on all others, and where it's missing.
 FASTEST = {'cpu': 'cpp', 'cuda': 'triton'}
@@ -65,26 +61,31 @@ def get_backend(name: str, device: torch.device,
     return _fastest(device.type, dtype)
 
 
+def load(name: str) -> ModuleType:
+    """The module of a backend."""
+    return importlib.import_module(f'{__name__}.{name}')
+
+
 @functools.cache
 def _named(name: str, source: str, device: torch.device,
            dtype: torch.dtype) -> ModuleType:
     check_choice(source, name, ('auto', *BACKENDS))
-    reason = BACKENDS[name].why_not(device, dtype)
+    reason = load(name).why_not(device, dtype)
     if reason:
         raise RuntimeError(f'{source}={name!r} cannot run on {device} with '
                            f'{dtype}: {reason}')
-    return BACKENDS[name]
+    return load(name)
 
 
 @functools.cache
 def _fastest(kind: str, dtype: torch.dtype) -> ModuleType:
     device = torch.device(kind)
     first = FASTEST.get(kind, 'matrix')
-    reason = BACKENDS[first].why_not(device, dtype)
+    reason = load(first).why_not(device, dtype)
     if reason is None:
-        return BACKENDS[first]
+        return load(first)
     _say_once(first, reason)
-    return matrix
+    return load('matrix')
 
 
 @functools.cache
