@@ -28,7 +28,7 @@ LAYOUTS = ('contiguous', 'channels_last', 'expanded', 'transposed', 'sliced')
 BOTH = (True, True)
 
 formulations = pytest.mark.parametrize('formulation', FORMULATIONS)
-many = settings(max_examples=400, deadline=None, derandomize=True,
+many = settings(max_examples=250, deadline=None, derandomize=True,
                 suppress_health_check=list(HealthCheck))
 
 

@@ -188,4 +188,10 @@ TORCH_LIBRARY_IMPL(pvd_mm_cpp, CPU, library) {
   library.impl("backward", backward);
 }
 
+// Nothing is recorded here, so that autograd's own fallback is only a detour.
+TORCH_LIBRARY_IMPL(pvd_mm_cpp, Autograd, library) {
+  library.impl("forward", torch::CppFunction::makeFallthrough());
+  library.impl("backward", torch::CppFunction::makeFallthrough());
+}
+
 }  // namespace pvd_mm

@@ -184,6 +184,14 @@ struct Ahead {
 };
 constexpr int kStrip = 64;
 
+// A row of a gradient, or null where that is not wanted.
+template <class T>
+PVD_INLINE T* part_of(void* data, int64_t n, int64_t c, int64_t y,
+                      const Strides& at) {
+  if (!data) return nullptr;
+  return static_cast<T*>(data) + n * at.n + c * at.c + y * at.h;
+}
+
 // ------------------------------------------- the windows that reach a row
 
 // Of output row y: window rows u and input rows i, u ascending.
@@ -790,8 +798,8 @@ void adjoint_fast(int64_t rows, int channels, const Columns& columns,
 #undef PVD_CALL
 }
 
-// Any k and stride: a pass over columns [first, last) per
-// position, clipped to the output. Adds to both gradients.
+// Any k and stride: a pass over columns [first, last) per position, clipped to
+// the output. Adds to both gradients.
 template <class A>
 void adjoint_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
                  const A* const* grad, const A* input, const A* votes,
@@ -802,6 +810,7 @@ void adjoint_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
       const int64_t x = v - q.padding;  // + s*j
       const int64_t from = most(first, ceil_div(-x, s));
       const int64_t to = least(last, ceil_div(q.out_w - x, s));
+      if (from >= to) continue;
       const A* of = grad[a] + x;
       const int64_t at = (a * k + v) * pitch;
       if (grad_input) {
@@ -856,10 +865,8 @@ void backward_exact(const Problem& q, int64_t begin, int64_t end) {
     const T* grad_map = static_cast<const T*>(q.grad) + n * q.grad_at.n +
                         g * each * q.grad_at.c +
                         (top + u_first) * q.grad_at.h;
-    T* out_map = static_cast<T*>(q.grad_input) + n * q.grad_input_at.n +
-                 g * each * q.grad_input_at.c + i * q.grad_input_at.h;
-    T* out_votes = static_cast<T*>(q.grad_votes) + n * q.grad_votes_at.n +
-                   g * k * k * q.grad_votes_at.c + i * q.grad_votes_at.h;
+    T* out_map = part_of<T>(q.grad_input, n, g * each, i, q.grad_input_at);
+    T* out_votes = part_of<T>(q.grad_votes, n, g * k * k, i, q.grad_votes_at);
 
     for (int64_t first = 0; first < q.w; first += tile) {
       const int64_t last = least(q.w, first + tile), size = last - first;
@@ -1173,10 +1180,8 @@ void backward_factored(const Problem& q, int64_t begin, int64_t end) {
                          g * k * k * q.votes_at.c;
     const T* grad_map = static_cast<const T*>(q.grad) + n * q.grad_at.n +
                         g * each * q.grad_at.c;
-    T* out_map = static_cast<T*>(q.grad_input) + n * q.grad_input_at.n +
-                 g * each * q.grad_input_at.c;
-    T* out_votes = static_cast<T*>(q.grad_votes) + n * q.grad_votes_at.n +
-                   g * k * k * q.grad_votes_at.c;
+    T* out_map = part_of<T>(q.grad_input, n, g * each, 0, q.grad_input_at);
+    T* out_votes = part_of<T>(q.grad_votes, n, g * k * k, 0, q.grad_votes_at);
     // the output rows in these rows' windows
     const int64_t y_first = clip(s * i_first - p);
     const int64_t y_last = for_votes ? clip(s * (i_last - 1) - p + k) : 0;
@@ -1200,7 +1205,9 @@ void backward_factored(const Problem& q, int64_t begin, int64_t end) {
             for_votes ? row_of(input_map + c * q.input_at.c + i * q.input_at.h,
                                q.input_at.w, 0, q.w, input_row)
                       : nullptr;
-        T* to = out_map + c * q.grad_input_at.c + i * q.grad_input_at.h;
+        T* to = for_input ? out_map + c * q.grad_input_at.c +
+                                i * q.grad_input_at.h
+                          : nullptr;
         A* output = direct ? reinterpret_cast<A*>(to) : output_row;
         if (mine)
           for (int64_t j = 0; j < q.w; ++j) output[j] = 0;
