@@ -16,6 +16,7 @@ from typing import Optional, Sequence, Tuple
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 from .backends import get_backend
 from .checks import Geometry
@@ -153,8 +154,10 @@ def _vmap_backward(info, in_dims, grad: Tensor, input: Tensor, votes: Tensor,
 
 
 class _Deconv(torch.autograd.Function):
-    """For ``torch.func``, which can't look into a registered derivative."""
-    forward = staticmethod(lambda *arguments: forward_op(*arguments))
+    """For ``torch.func``, which can't look into a registered derivative, and
+    for eager mode, where it costs less than the way through the dispatcher."""
+    forward = staticmethod(
+        lambda *arguments: _execute(2, forward_op, _run, arguments))
     setup_context = staticmethod(_save)
     backward = staticmethod(_grads)
     vmap = staticmethod(_vmap)
@@ -171,43 +174,51 @@ class _Deconv(torch.autograd.Function):
 
 
 class _DeconvBackward(torch.autograd.Function):
-    forward = staticmethod(lambda *arguments: backward_op(*arguments))
+    forward = staticmethod(
+        lambda *arguments: _execute(3, backward_op, _run_backward, arguments))
     setup_context = staticmethod(_save_backward)
     backward = staticmethod(_second_grads)
     vmap = staticmethod(_vmap_backward)
 
 
-def _nobody_watches(input: Tensor, votes: Tensor) -> bool:
-    """No derivative, compiler, tracer, mode or subclass wants to see the op."""
-    return not (
-        torch.compiler.is_compiling() or torch.is_grad_enabled() and
-        (input.requires_grad or votes.requires_grad)
-        or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing()
-        or type(input) is not Tensor or type(votes) is not Tensor)
+def _is_recorded() -> bool:
+    """By a compiler or a tracer, which must see the operator."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def _wants_function() -> bool:
-    """``torch.func`` and forward-mode derivatives take autograd Functions."""
-    return (torch._C._are_functorch_transforms_active()
-            or forward_ad._current_level >= 0)
+def _plain(tensors: Sequence[Tensor]) -> bool:
+    return all(type(x) in (Tensor, Parameter) for x in tensors)
 
 
-def deconv(input: Tensor, votes: Tensor, *numbers) -> Tensor:
+def _execute(tensors: int, op, run, arguments):
+    """Directly, unless somebody wants to see the operator: for a small map
+    the way through the dispatcher takes longer than the op itself."""
+    if (_is_recorded() or torch._C._len_torch_dispatch_stack()
+            or not _plain(arguments[:tensors])):
+        return op(*arguments)
+    return run(*arguments)
+
+
+def _derive(tensors: int, function, op, run, arguments):
+    """By the autograd Function in eager mode and for ``torch.func``; the
+    operator has its own derivative."""
+    maps = arguments[:tensors]
+    if (torch._C._are_functorch_transforms_active()
+            or forward_ad._current_level >= 0
+            or torch.is_grad_enabled() and not _is_recorded()
+            and _plain(maps) and any(x.requires_grad for x in maps)):
+        return function.apply(*arguments)
+    return _execute(tensors, op, run, arguments)
+
+
+def deconv(*arguments) -> Tensor:
     """The op; the arguments are those of its schema."""
-    if _wants_function():
-        return _Deconv.apply(input, votes, *numbers)
-    if _nobody_watches(input, votes):
-        # for a small map the way through the dispatcher takes longer than
-        # the op itself
-        return _run(input, votes, *numbers)
-    return forward_op(input, votes, *numbers)
+    return _derive(2, _Deconv, forward_op, _run, arguments)
 
 
 def deconv_backward(*arguments) -> Tuple[Tensor, Tensor]:
     """Its backward pass; an empty tensor for what is not needed."""
-    if _wants_function():
-        return _DeconvBackward.apply(*arguments)
-    return backward_op(*arguments)
+    return _derive(3, _DeconvBackward, backward_op, _run_backward, arguments)
 
 
 LIBRARY.impl('dynamic_deconv2d', _run, 'CompositeExplicitAutograd')
