@@ -13,16 +13,14 @@ os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 
 import torch  # noqa: E402
 
-from pvd_mm.analysis.op_speed import (  # noqa: E402
-    DTYPES,
+from pvd_mm.analysis.op_contestants import DTYPES, Settings, check  # noqa: E402
+from pvd_mm.analysis.op_report import (  # noqa: E402
     FILES,
-    Settings,
-    check,
     check_folder,
-    measure,
     summary_text,
     write,
 )
+from pvd_mm.analysis.op_speed import measure  # noqa: E402
 from pvd_mm.ops.checks import FORMULATIONS  # noqa: E402
 
 

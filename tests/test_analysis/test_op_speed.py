@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from pvd_mm.analysis import op_speed
-from pvd_mm.analysis.op_speed import (
+from pvd_mm.analysis import op_contestants, op_report, op_speed
+from pvd_mm.analysis.op_contestants import (
+    KINDS,
     Contestant,
     Settings,
     check,
-    check_folder,
     contestants,
+    traffic,
 )
+from pvd_mm.analysis.op_report import check_folder
 from pvd_mm.ops import dynamic_deconv2d
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'benchmark_op.py'
@@ -82,7 +84,7 @@ def test_peers_have_the_size_of_the_op(stride):
     assert by_name['conv2d'].forward().shape == (1, 3, side, side)
     # input, votes and output once each: a copy reads half and writes half
     moved = 4 * (36 * (3 + 9) + output.numel())
-    assert op_speed.traffic(3, 6, stride, 4)[0] == moved
+    assert traffic(3, 6, stride, 4)[0] == moved
     for name in ('copy', 'copy_reused'):
         assert 2 * by_name[name].forward().nbytes == moved
 
@@ -100,10 +102,10 @@ def test_results(result):
         for name in names
         for size in (4, 6)
         for stride in (1, 2)
-        for kind in op_speed.KINDS
+        for kind in KINDS
     }
     wanted |= {
-        ('conv2d', 6, stride, kind) for stride in (1, 2) for kind in op_speed.KINDS
+        ('conv2d', 6, stride, kind) for stride in (1, 2) for kind in KINDS
     }
     assert set(cells) >= wanted
     for one in result['times']:
@@ -127,7 +129,7 @@ def test_memory_of_the_op(result):
     }
     for stride in (1, 2):
         output, given = 3 * (6 * stride) ** 2, 36 * (3 + 9)
-        kinds = dict(zip(op_speed.KINDS, (output, output + given)))
+        kinds = dict(zip(KINDS, (output, output + given)))
         for kind, numbers in kinds.items():
             got = by_name['cpp', stride, kind] * 2**20
             # torch rounds each tensor up to a multiple of 64 bytes
@@ -136,7 +138,7 @@ def test_memory_of_the_op(result):
 
 
 def test_tables(result):
-    text = op_speed.markdown(result)
+    text = op_report.markdown(result)
     assert 'command' in text and '≈ ' in text
     for title in ('Table 3, forward.', 'Table 4, forward+backward.', 'Peers, stride 2'):
         assert f'**{title}' in text
@@ -175,7 +177,7 @@ def test_summary_ratios():
         copy=lambda size: 0.8,
         copy_reused=lambda size: 0.25,
     )
-    value = {one['what']: one['value'] for one in op_speed.summary(made)}
+    value = {one['what']: one['value'] for one in op_report.summary(made)}
     mean = 'matrix / cpp, forward, 128² to 512², stride 1, geometric mean'
     assert value[mean] == pytest.approx(4)
     assert value['cpp / conv_transpose2d, forward, 32², stride 1'] == 2
@@ -293,14 +295,14 @@ def test_results_are_replaced_when_asked(tmp_path):
 
 def test_picture(result, tmp_path):
     pytest.importorskip('matplotlib')
-    written = op_speed.write(result, tmp_path)
-    assert [path.name for path in written] == list(op_speed.FILES)
+    written = op_report.write(result, tmp_path)
+    assert [path.name for path in written] == list(op_report.FILES)
     assert (tmp_path / 'fig8.png').read_bytes()[:4] == b'\x89PNG'
 
 
 def test_without_matplotlib(result, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    written = op_speed.write(result, tmp_path)
+    written = op_report.write(result, tmp_path)
     assert [path.name for path in written] == ['op_speed.json', 'op_speed.md']
 
 
@@ -311,7 +313,7 @@ def test_backends_are_called_as_users_call_them(monkeypatch):
         called.append(options['backend'])
         return dynamic_deconv2d(*arguments, **options)
 
-    monkeypatch.setattr(op_speed, 'dynamic_deconv2d', spy)
+    monkeypatch.setattr(op_contestants, 'dynamic_deconv2d', spy)
     for one in contestants(SMALL, 4, 1)[0]:
         one.forward()
     assert {'reference', 'matrix'} <= set(called)
