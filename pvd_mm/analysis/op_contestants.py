@@ -2,7 +2,6 @@
 """Who takes part in the op's benchmark: the backends, and what else one could
 call. See :mod:`pvd_mm.analysis.op_speed`."""
 
-import importlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pvd_mm.ops import dynamic_deconv2d, standard
-from pvd_mm.ops.backends import BACKENDS
+from pvd_mm.ops.backends import BACKENDS, load
 from pvd_mm.ops.checks import FORMULATIONS, Geometry
 
 KERNEL_SIZE = 3
@@ -305,8 +304,7 @@ def _copy_reused(case: _Case, settings: Settings) -> Contestant:
 def _missing_backend(name: str, case: _Case) -> Optional[str]:
     if name == 'triton' and os.environ.get('TRITON_INTERPRET', '0') != '0':
         return "TRITON_INTERPRET is set, and an interpreter's speed says nothing"
-    module = importlib.import_module(f'pvd_mm.ops.backends.{name}')
-    return module.why_not(case.device, case.dtype)
+    return load(name).why_not(case.device, case.dtype)
 
 
 def _first_words(error: Exception) -> str:

@@ -26,6 +26,14 @@ def sizes_of(tensor: Tensor) -> Tuple[int, ...]:
     return tuple(tensor.shape)
 
 
+def format_like(tensor: Tensor) -> torch.memory_format:
+    """What a result is laid out as: like its argument, as a convolution's."""
+    if not tensor.is_contiguous() and tensor.is_contiguous(
+            memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
 def _integer(name: str, value, least: int) -> int:
     if isinstance(value, Tensor) and torch.jit.is_tracing():
         value = int(value)

@@ -19,7 +19,7 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from .backends import get_backend
-from .checks import Geometry
+from .checks import Geometry, format_like
 
 _NUMBERS = ('int kernel_size, int stride, int padding, SymInt[2] output_size, '
             'int groups, str formulation, str backend')
@@ -34,15 +34,6 @@ forward_op = torch.ops.pvd_mm.dynamic_deconv2d.default
 backward_op = torch.ops.pvd_mm.dynamic_deconv2d_backward.default
 
 
-def _format(like: Tensor) -> torch.memory_format:
-    """Results have the memory format of their argument, as convolutions'."""
-    if like.is_contiguous():
-        return torch.contiguous_format
-    if like.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
 def _run(input: Tensor, votes: Tensor, kernel_size: int, stride: int,
          padding: int, output_size: Sequence[int], groups: int,
          formulation: str, backend: str) -> Tensor:
@@ -50,7 +41,7 @@ def _run(input: Tensor, votes: Tensor, kernel_size: int, stride: int,
                         groups)
     output = get_backend(backend, input.device, input.dtype).forward(
         input, votes, geometry, formulation)
-    return output.contiguous(memory_format=_format(input))
+    return output.contiguous(memory_format=format_like(input))
 
 
 def _run_backward(grad: Tensor, input: Tensor, votes: Tensor,
@@ -64,7 +55,7 @@ def _run_backward(grad: Tensor, input: Tensor, votes: Tensor,
     # an operator cannot return None
     return tuple(
         like.new_empty(0) if one is None else
-        one.contiguous(memory_format=_format(like))
+        one.contiguous(memory_format=format_like(like))
         for one, like in zip(grads, (input, votes)))
 
 
@@ -72,13 +63,13 @@ def _fake(input: Tensor, votes: Tensor, kernel_size: int, stride: int,
           padding: int, output_size: Sequence[int], *_) -> Tensor:
     shape = (*input.shape[:2], *output_size)
     return torch.empty(shape, dtype=input.dtype, device=input.device,
-                       memory_format=_format(input))
+                       memory_format=format_like(input))
 
 
 def _fake_backward(grad: Tensor, input: Tensor, votes: Tensor,
                    *rest) -> Tuple[Tensor, Tensor]:
     return tuple(
-        torch.empty_like(like, memory_format=_format(like))
+        torch.empty_like(like, memory_format=format_like(like))
         if need else like.new_empty(0)
         for need, like in zip(rest[-1], (input, votes)))
 

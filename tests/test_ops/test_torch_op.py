@@ -96,7 +96,10 @@ def test_torch_func(formulation):
              2)(many.movedim(0, 1)), each.movedim(0, 2))
 
     input, votes = make(1, 1, 2, 2)
-    by_votes = lambda v: loss(input, v)  # noqa: E731
+
+    def by_votes(votes):
+        return loss(input, votes)
+
     expected = torch.autograd.functional.hessian(by_votes, votes)
     torch.testing.assert_close(jacrev(grad(by_votes))(votes), expected)
     torch.testing.assert_close(jacrev(jacrev(by_votes))(votes), expected)

@@ -33,7 +33,7 @@ from typing import NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from ..checks import Geometry
+from ..checks import Geometry, format_like
 
 try:
     import triton
@@ -127,14 +127,11 @@ def _warps(lanes: int) -> int:
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
-    """In the memory format of ``like``, as torch's convolutions do."""
-    last = (like.is_contiguous(memory_format=torch.channels_last)
-            and not like.is_contiguous())
     return torch.empty(
         shape,
         dtype=like.dtype,
         device=like.device,
-        memory_format=torch.channels_last if last else torch.contiguous_format)
+        memory_format=format_like(like))
 
 
 def _on(device: torch.device):
