@@ -11,6 +11,7 @@ import threading
 
 import pytest
 import torch
+from backend_helpers import compare
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -111,24 +112,6 @@ def cases(draw, wide=False, special=()):
                                groups, formulation)
     grad = random(n, channels, *geometry.output_size)
     return (*maps, grad, geometry, formulation)
-
-
-def wanted_format(like):
-    if not like.is_contiguous() and like.is_contiguous(
-            memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-def compare(found, truth, like):
-    """Against double precision, in which the numbers are the same."""
-    assert found.dtype == like.dtype
-    assert found.is_contiguous(memory_format=wanted_format(like))
-    eps = torch.finfo(found.dtype).eps
-    scale = 8. if found.dtype in (torch.float32, torch.float64) else 1.
-    torch.testing.assert_close(
-        found.double(), truth, rtol=2 * scale * eps, atol=8 * scale * eps,
-        equal_nan=True)
 
 
 def check(input, votes, grad, geometry, formulation, oracle):

@@ -14,6 +14,7 @@ import sys
 
 import pytest
 import torch
+from backend_helpers import compare
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -66,24 +67,6 @@ def make(n, channels, h, w, kernel_size=3, stride=2, padding=None, size=None,
                                       padding, size, groups, formulation)
     grad = draw(layouts[2], n, channels, *geometry.output_size)
     return grad, input, votes, geometry, formulation
-
-
-def wanted_format(like):
-    if not like.is_contiguous() and like.is_contiguous(
-            memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-def compare(found, truth, like):
-    """Against double precision, in which the numbers are the same."""
-    assert found.dtype == like.dtype and found.device == like.device
-    assert found.is_contiguous(memory_format=wanted_format(like))
-    eps = torch.finfo(found.dtype).eps
-    scale = 8. if found.dtype in (torch.float32, torch.float64) else 1.
-    torch.testing.assert_close(
-        found.cpu().double(), truth, rtol=2 * scale * eps,
-        atol=8 * scale * eps, equal_nan=True)
 
 
 def check(case, needs=BOTH, **options):
