@@ -2,15 +2,17 @@
 // The kernels. Included once for each instruction set, hence no guard; all
 // but PVD_KERNELS is in a namespace without a name.
 //
-// Everything is a gather: a row of the result is summed by one thread, from
-// tiles of rows that stay in the L1 cache. A window's column v reaches output
-// column s*j + v - p: of the s column phases r = x mod s of the output it is in
-// one, (v - p) mod s, and there, with x = s*t + r, it is a plain shift,
+// Everything is a gather: a row of the result is summed by one thread. A
+// window's column v reaches output column s*j + v - p: of the s column phases
+// r = x mod s of the output it is in one, (v - p) mod s, and there, with
+// x = s*t + r, it is a plain shift,
 //     j = t + d,   d = (r + p - v) / s   (exact).
 // So every inner loop runs over t (or j) with unit stride on the input's
 // side. Positions outside of a map are never touched, not even times zero:
 // they could hold inf or NaN. Rows are converted, and brought together where
-// they are strided, a tile at a time; half and bfloat16 are summed in float.
+// they are strided, a tile of columns at a time; half and bfloat16 are summed
+// in float. Tiles are long, for it is along rows that the processor fetches
+// ahead by itself: short ones were slower.
 
 namespace pvd_mm {
 namespace {
@@ -157,33 +159,6 @@ PVD_INLINE const A* row_of(const T* row, int64_t step, int64_t first,
   return scratch - first;
 }
 
-// The rows that are wanted next, fetched while others are at work: planes lie
-// far apart, and the hardware only guesses within a row.
-struct Ahead {
-  struct {
-    const char* row;
-    int64_t pitch;  // bytes per column
-  } stream[8];
-  int count = 0;
-
-  // pitch columns-of-T wide; rows that are not dense are left alone
-  template <class T>
-  PVD_INLINE void add(const T* row, int64_t step, int64_t columns = 1) {
-    if (step != 1 || count == 8) return;
-    stream[count].row = reinterpret_cast<const char*>(row);
-    stream[count++].pitch = sizeof(T) * columns;
-  }
-  // Columns [t, t + kStrip), in lines of 64 bytes.
-  PVD_INLINE void fetch(int64_t t) const {
-    for (int i = 0; i < count; ++i) {
-      const char* at = stream[i].row + t * stream[i].pitch;
-      for (int64_t line = 0; line < stream[i].pitch; ++line)
-        PVD_PREFETCH(at + line * 64);
-    }
-  }
-};
-constexpr int kStrip = 64;
-
 // A row of a gradient, or null where that is not wanted.
 template <class T>
 PVD_INLINE T* part_of(void* data, int64_t n, int64_t c, int64_t y,
@@ -221,285 +196,244 @@ PVD_INLINE int64_t length_of(int64_t phase, const Problem& q) {
   return phase < q.out_w ? (q.out_w - phase + q.stride - 1) / q.stride : 0;
 }
 
+// ---------------------------------------------------------------- vectors
+
+// As many elements as a register has, of PVD_VECTOR bytes; one where the
+// compiler knows no vectors.
+#ifdef PVD_VECTOR
+template <class A>
+struct VectorOf {
+  typedef A type __attribute__((vector_size(PVD_VECTOR)));
+};
+#else
+template <class A>
+struct VectorOf {
+  using type = A;
+};
+#endif
+template <class A>
+using Vector = typename VectorOf<A>::type;
+template <class A>
+constexpr int kLanes = sizeof(Vector<A>) / sizeof(A);
+
+// Lane i is lane index(i) of a, or of b after it.
+template <class A, class Index, int... I>
+PVD_INLINE Vector<A> pick(Vector<A> a, Vector<A> b, Index index,
+                          std::integer_sequence<int, I...>) {
+#if !defined(PVD_VECTOR)
+  return index(0) == 0 ? a : b;
+#elif defined(__clang__)
+  return __builtin_shufflevector(a, b, index(I)...);
+#else
+  using Lane = std::conditional_t<sizeof(A) == 8, int64_t, int32_t>;
+  typedef Lane Lanes __attribute__((vector_size(PVD_VECTOR)));
+  return __builtin_shuffle(a, b, Lanes{index(I)...});
+#endif
+}
+#define PVD_PICK(NAME, INDEX)                                             \
+  template <class A>                                                      \
+  PVD_INLINE Vector<A> NAME(Vector<A> a, Vector<A> b) {                   \
+    constexpr int n = kLanes<A>;                                          \
+    return pick<A>(a, b, [](int i) constexpr { return INDEX; },           \
+                   std::make_integer_sequence<int, n>());                 \
+  }
+PVD_PICK(later, i + 1)        // one column after a's
+PVD_PICK(earlier, i + n - 1)  // one column before b's
+PVD_PICK(evens, 2 * i)
+PVD_PICK(odds, 2 * i + 1)
+PVD_PICK(mixed_low, i / 2 + i % 2 * n)
+PVD_PICK(mixed_high, (i + n) / 2 + i % 2 * n)
+#undef PVD_PICK
+
+template <class A>
+PVD_INLINE Vector<A> load(const A* from) {
+  Vector<A> value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+template <class A>
+PVD_INLINE void store(Vector<A> value, A* to) {
+  std::memcpy(to, &value, sizeof value);
+}
+
+// Columns x.. of a row of that size: with EDGE those outside of it are zero,
+// or left alone.
+template <bool EDGE, class A>
+PVD_INLINE Vector<A> load(const A* row, int64_t x, int64_t size) {
+  constexpr int64_t n = kLanes<A>;
+  if (!EDGE || (x >= 0 && x + n <= size)) return load(row + x);
+  if (x + n <= 0 || x >= size) return Vector<A>{};
+  const int64_t from = most(0, -x), to = least(n, size - x);
+#ifdef PVD_AVX512
+  if constexpr (std::is_same<A, float>::value)
+    return _mm512_maskz_loadu_ps((1u << to) - (1u << from), row + x);
+#endif
+  A lanes[n] = {};
+  for (int64_t i = from; i < to; ++i) lanes[i] = row[x + i];
+  return load(lanes);
+}
+template <bool EDGE, class A>
+PVD_INLINE void store(Vector<A> value, A* row, int64_t x, int64_t size) {
+  constexpr int64_t n = kLanes<A>;
+  if (!EDGE || x + n <= size) return store(value, row + x);
+#ifdef PVD_AVX512
+  if constexpr (std::is_same<A, float>::value)
+    return _mm512_mask_storeu_ps(row + x, (1u << most(0, size - x)) - 1, value);
+#endif
+  A lanes[n];
+  store(value, lanes);
+  for (int64_t i = 0; i < size - x; ++i) row[x + i] = lanes[i];
+}
+
 // ----------------------------------------------------------- exact, forward
 
-// Columns of a tile, where k = 3: nine rows of votes are 9 or 18 KiB.
-constexpr int64_t kTile = 256;
-// From one of these rows to the next: the tile may start anywhere in its first
-// vector, so that the vectors of the map's inside are aligned.
-constexpr int64_t kPitch = kTile + 16;
+// Rows of some channels: column x of row a of channel b is at
+// data[b * channel + a * row + x].
+template <class A>
+struct Block {
+  A* data;
+  int64_t channel, row;
+};
 
-PVD_INLINE int64_t aligning(int64_t columns) { return (16 - columns % 16) % 16; }
-
-// What is done to columns is written as WIDTH columns from t on, which is one
-// or two vectors; cover() and partition() fill a range with such pieces.
-//
-// Pieces that may overlap: the last one is shifted back to end at last.
-template <class Piece>
-PVD_INLINE void cover(int64_t first, int64_t last, const Ahead& ahead,
-                      const Piece& piece) {
-  const int64_t size = last - first;
-  for (; first + kStrip <= last; first += kStrip) {
-    ahead.fetch(first);
-    for (int i = 0; i < kStrip; i += 16) piece.template run<16>(first + i);
-  }
-  for (; first + 16 <= last; first += 16) piece.template run<16>(first);
-  if (first == last) return;
-  if (size >= 16) {
-    piece.template run<16>(last - 16);
-  } else if (size >= 8) {
-    piece.template run<8>(first);
-    piece.template run<8>(last - 8);
-  } else if (size >= 4) {
-    piece.template run<4>(first);
-    piece.template run<4>(last - 4);
-  } else {
-    for (; first < last; ++first) piece.template run<1>(first);
-  }
+// Columns [first, last) of the rows of a block of a map, copied unless they
+// can be read as they are. row is the step from one row to the next.
+template <class T, class A>
+PVD_INLINE Block<const A> block_of(const T* map, const Strides& at,
+                                   int64_t row, int64_t channels, int64_t rows,
+                                   int64_t first, int64_t last, A* scratch,
+                                   int64_t pitch) {
+  if (plain<T, A>(at.w)) return {reinterpret_cast<const A*>(map), at.c, row};
+  for (int64_t b = 0; b < channels && first < last; ++b)
+    for (int64_t a = 0; a < rows; ++a)
+      read_row(map + b * at.c + a * row + first * at.w, at.w, last - first,
+               scratch + (b * rows + a) * pitch);
+  return {scratch - first, rows * pitch, pitch};
+}
+// Where the columns from first on are written: in place if that is possible.
+template <class T, class A>
+PVD_INLINE Block<A> target_of(T* map, const Strides& at, int64_t first,
+                              A* scratch, int64_t pitch) {
+  if (plain<T, A>(at.w)) return {reinterpret_cast<A*>(map), at.c, 0};
+  return {scratch - first, pitch, 0};
+}
+template <class T, class A>
+PVD_INLINE void write_block(const Block<A>& from, int64_t channels,
+                            int64_t first, int64_t last, T* map,
+                            const Strides& at) {
+  if (plain<T, A>(at.w)) return;
+  for (int64_t b = 0; b < channels; ++b)
+    write_row(from.data + b * from.channel + first, last - first,
+              map + b * at.c + first * at.w, at.w);
 }
 
-// Pieces that add to something: each column once.
-template <class Piece>
-PVD_INLINE void partition(int64_t first, int64_t last, const Ahead& ahead,
-                          const Piece& piece) {
-  for (; first + kStrip <= last; first += kStrip) {
-    ahead.fetch(first);
-    for (int i = 0; i < kStrip; i += 16) piece.template run<16>(first + i);
-  }
-  for (; first + 16 <= last; first += 16) piece.template run<16>(first);
-  if (first + 8 <= last) {
-    piece.template run<8>(first);
-    first += 8;
-  }
-  if (first + 4 <= last) {
-    piece.template run<4>(first);
-    first += 4;
-  }
-  for (; first < last; ++first) piece.template run<1>(first);
-}
+// How both passes cut their work: tiles of columns, blocks of channels.
+template <class A>
+struct Tiling {
+  // Channels at once, which share what is loaded of the votes: as many as
+  // there are registers for.
+  static constexpr int kChannels = sizeof(Vector<A>) == 64 ? 4 : 2;
 
-#ifdef PVD_AVX512
-// row[S*i + v] for v = 0, 1, 2 and 16 columns i, as vectors. Loading each of
-// them where it lies would cross a cache line every time. (The masks, all ones,
-// keep GCC from warning of its own headers.)
-template <int S>
-struct Triple {
-  __m512 at[3];
+  bool fast;  // what window3 and adjoint3 can do
+  int64_t tile, beyond, pitch;
 
-  PVD_INLINE explicit Triple(const float* row) {
-    const __m512i low = _mm512_loadu_si512(row);
-    if (S == 1) {
-      const __m512i high = _mm512_maskz_loadu_epi32(3, row + 16);
-      at[0] = _mm512_castsi512_ps(low);
-      at[1] = after<1>(low, high);
-      at[2] = after<2>(low, high);
-    } else {
-      const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14,
-                                            12, 10, 8, 6, 4, 2, 0);
-      const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
-      const __m512i mid = _mm512_loadu_si512(row + 16);
-      const __m512i high = _mm512_maskz_loadu_epi32(1, row + 32);
-      const __m512i evens = _mm512_permutex2var_epi32(low, even, mid);
-      at[0] = _mm512_castsi512_ps(evens);
-      at[1] = _mm512_castsi512_ps(_mm512_permutex2var_epi32(low, odd, mid));
-      at[2] = after<1>(evens, high);
-    }
+  explicit Tiling(const Problem& q) {
+    const int64_t k = q.kernel_size;
+    fast = k == 3 && q.stride <= 2 && q.padding == 1;
+    // the votes of a tile shall stay in the L1 or L2 cache
+    tile = most(64, least(512, 8192 / (k * k)));
+    // columns that are read on both sides of a tile
+    beyond = fast ? kLanes<A> : (k + q.padding) / q.stride + 1;
+    // from row to row, in whole cache lines, with room for a vector at the end
+    pitch = (tile + 2 * beyond + 31) / 16 * 16;
   }
-  template <int COLUMNS>
-  static PVD_INLINE __m512 after(__m512i low, __m512i high) {
-    return _mm512_castsi512_ps(
-        _mm512_maskz_alignr_epi32(0xffff, high, low, COLUMNS));
+  // From the channels from c on to those that are read next, which are in the
+  // next row, down elements further, after the last of each group.
+  PVD_INLINE int64_t ahead(int64_t c, int64_t each, const Strides& at,
+                           int64_t down) const {
+    return c + kChannels < each ? kChannels * at.c : down - c * at.c;
   }
 };
-#endif
 
-// Stride 1: out[t] = sum over the window, for CB channels at once; in is
-// shifted so that column v of the window is at t - v.
-template <class A, int NU, int CB>
-struct Window1 {
-  const A* in[CB][NU];
-  const A* votes;
-  A* out[CB];
+// call(n) with n as a constant.
+template <int MOST, class Call>
+PVD_INLINE void with_constant(int64_t n, const Call& call) {
+  if constexpr (MOST > 1)
+    if (n < MOST) return with_constant<MOST - 1>(n, call);
+  call(std::integral_constant<int, MOST>());
+}
 
-  PVD_INLINE Window1(const A* const* input, const A* votes, A* const* output)
-      : votes(votes) {
-    for (int c = 0; c < CB; ++c) {
-      out[c] = output[c];
-      for (int a = 0; a < NU; ++a) in[c][a] = input[c * NU + a];
-    }
-  }
-#ifdef PVD_AVX512
-  PVD_INLINE void run16(int64_t first) const {
-    __m512 sum[CB];
-    PVD_UNROLL
-    for (int c = 0; c < CB; ++c) sum[c] = _mm512_setzero_ps();
-    PVD_UNROLL
-    for (int a = 0; a < NU; ++a) {
-      const float* at = votes + a * 3 * kPitch + first;
-      const __m512 left = _mm512_loadu_ps(at);
-      const __m512 mid = _mm512_loadu_ps(at + kPitch);
-      const __m512 right = _mm512_loadu_ps(at + 2 * kPitch);
+// k = 3, padding 1: an output row of CB channels. The window's rows are summed
+// first, for each of its columns v and where the input is, so that everything
+// is loaded from the same columns j and once. Only these sums are shifted then:
+// column v reaches S*j + v - 1.
+// With stride 1 what is read next, ahead elements further, is fetched
+// meanwhile; with stride 2 that brings nothing.
+template <class A, int S, int CB>
+void window3(const Problem& q, int64_t first, int64_t last, int64_t rows,
+             Block<const A> in, int64_t ahead, const A* votes, int64_t pitch,
+             Block<A> out) {
+  using V = Vector<A>;
+  const int64_t w = q.w, out_w = q.out_w;
+  constexpr int64_t n = kLanes<A>;
+  V left[CB] = {}, mid[CB] = {}, right[CB] = {};  // of the n columns before j
+  for (int64_t j = first - n;; j += n) {
+    V sum[3][CB] = {};
+    const auto add_rows = [&](auto edge) {
+      const A *row = in.data, *vote_row = votes + j;
+      for (int64_t a = 0; a < rows; ++a, row += in.row, vote_row += 3 * pitch) {
+        const V vote[3] = {load(vote_row), load(vote_row + pitch),
+                           load(vote_row + 2 * pitch)};
+        PVD_UNROLL
+        for (int c = 0; c < CB; ++c) {
+          const V value =
+              load<decltype(edge)::value>(row + c * in.channel, j, w);
+          PVD_UNROLL
+          for (int v = 0; v < 3; ++v) sum[v][c] += value * vote[v];
+          if (S == 1 && a == 0) PVD_PREFETCH(row + c * in.channel + j + ahead);
+        }
+      }
+    };
+    if (j >= 0 && j + n <= w)
+      add_rows(std::false_type());
+    else if (j >= 0 && j < w)
+      add_rows(std::true_type());
+    const int64_t x = S * (j - n);
+    const auto finish = [&](auto edge) {
+      constexpr bool E = decltype(edge)::value;
       PVD_UNROLL
       for (int c = 0; c < CB; ++c) {
-        const Triple<1> row(in[c][a] + first - 2);
-        sum[c] = _mm512_fmadd_ps(row.at[2], left, sum[c]);
-        sum[c] = _mm512_fmadd_ps(row.at[1], mid, sum[c]);
-        sum[c] = _mm512_fmadd_ps(row.at[0], right, sum[c]);
-      }
-    }
-    PVD_UNROLL
-    for (int c = 0; c < CB; ++c) _mm512_storeu_ps(out[c] + first, sum[c]);
-  }
-#endif
-  template <int WIDTH>
-  PVD_INLINE void run(int64_t first) const {
-#ifdef PVD_AVX512
-    if constexpr (WIDTH == 16 && std::is_same<A, float>::value)
-      return run16(first);
-#endif
-    PVD_IVDEP
-    for (int i = 0; i < WIDTH; ++i) {
-      const int64_t t = first + i;
-      A sum[CB] = {};
-      PVD_UNROLL
-      for (int a = 0; a < NU; ++a) {
-        PVD_UNROLL
-        for (int v = 0; v < 3; ++v) {
-          const A vote = votes[(a * 3 + v) * kPitch + t];
-          PVD_UNROLL
-          for (int c = 0; c < CB; ++c) sum[c] += in[c][a][t - v] * vote;
-        }
-      }
-      PVD_UNROLL
-      for (int c = 0; c < CB; ++c) out[c][t] = sum[c];
-    }
-  }
-  // Columns with the checks that the border needs.
-  PVD_INLINE void edge(int64_t first, int64_t last, const Problem& q) const {
-    for (int64_t t = first; t < last; ++t) {
-      A sum[CB] = {};
-      PVD_UNROLL
-      for (int v = 0; v < 3; ++v) {
-        const int64_t j = t + q.padding - v;
-        if (j < 0 || j >= q.w) continue;
-        PVD_UNROLL
-        for (int a = 0; a < NU; ++a) {
-          const A vote = votes[(a * 3 + v) * kPitch + t];
-          PVD_UNROLL
-          for (int c = 0; c < CB; ++c) sum[c] += in[c][a][t - v] * vote;
-        }
-      }
-      PVD_UNROLL
-      for (int c = 0; c < CB; ++c) out[c][t] = sum[c];
-    }
-  }
-};
-
-// Stride 2: both column phases, interleaved. ODD says that the padding is.
-template <class A, int NU, bool ODD>
-struct Window2 {
-  const A* in[NU];
-  const A* votes;
-  A* out;
-
-  PVD_INLINE Window2(const A* const* input, const A* votes, A* const* output)
-      : votes(votes), out(output[0]) {
-    for (int a = 0; a < NU; ++a) in[a] = input[a];
-  }
-  template <int WIDTH>
-  PVD_INLINE void run(int64_t first) const {
-    PVD_IVDEP
-    for (int i = 0; i < WIDTH; ++i) {
-      const int64_t t = first + i;
-      A even = 0, odd = 0;
-      PVD_UNROLL
-      for (int a = 0; a < NU; ++a) {
-        const A* at = votes + a * 3 * kPitch + t;
-        if (ODD) {
-          even += in[a][t] * at[kPitch];
-          odd += in[a][t + 1] * at[0];
-          odd += in[a][t] * at[2 * kPitch];
+        A* to = out.data + c * out.channel;
+        const V next = later<A>(left[c], sum[0][c]);
+        if (S == 1) {
+          store<E>(mid[c] + next, to, x, out_w);
         } else {
-          even += in[a][t] * at[0];
-          even += in[a][t - 1] * at[2 * kPitch];
-          odd += in[a][t] * at[kPitch];
+          const V odd = right[c] + next;
+          store<E>(mixed_low<A>(mid[c], odd), to, x, out_w);
+          store<E>(mixed_high<A>(mid[c], odd), to, x + n, out_w);
         }
       }
-      out[2 * t] = even;
-      out[2 * t + 1] = odd;
+    };
+    if (j > first) {
+      if (S * j <= out_w)
+        finish(std::false_type());
+      else
+        finish(std::true_type());
+    }
+    if (j >= last) return;
+    PVD_UNROLL
+    for (int c = 0; c < CB; ++c) {
+      mid[c] = S == 1 ? sum[1][c] + earlier<A>(right[c], sum[2][c]) : sum[1][c];
+      left[c] = sum[0][c];
+      right[c] = sum[2][c];
     }
   }
-  PVD_INLINE void edge(int64_t first, int64_t last, const Problem& q) const {
-    for (int64_t t = first; t < last; ++t) {
-      A sum[2] = {};
-      PVD_UNROLL
-      for (int v = 0; v < 3; ++v) {
-        const int phase = ODD ? 1 - v % 2 : v % 2;
-        const int d = ODD ? v == 0 : -(v == 2);  // beside in's own shift
-        const int64_t j = t + q.padding / 2 + d;
-        if (j < 0 || j >= q.w) continue;
-        PVD_UNROLL
-        for (int a = 0; a < NU; ++a)
-          sum[phase] += in[a][t + d] * votes[(a * 3 + v) * kPitch + t];
-      }
-      for (int phase = 0; phase < 2 && 2 * t + phase < q.out_w; ++phase)
-        out[2 * t + phase] = sum[phase];
-    }
-  }
-};
-
-// A tile's columns: [first, last), of which [from, to) is the inside.
-struct Columns {
-  int64_t first, last, from, to;
-};
-
-template <class Window>
-PVD_INLINE void fill(const Columns& at, const Problem& q, const Ahead& ahead,
-                     const Window& window) {
-  cover(at.from, at.to, ahead, window);
-  window.edge(at.first, at.from, q);
-  window.edge(at.to, at.last, q);
-}
-
-template <class A>
-void windows1(int64_t rows, int channels, const Columns& at, const Problem& q,
-              const A* const* in, const A* votes, A* const* out,
-              const Ahead& ahead) {
-#define PVD_CASE(NU, CB)  \
-  case NU * 4 + CB:       \
-    return fill(at, q, ahead, Window1<A, NU, CB>(in, votes, out))
-  switch (rows * 4 + channels) {
-    PVD_CASE(1, 1);
-    PVD_CASE(1, 2);
-    PVD_CASE(2, 1);
-    PVD_CASE(2, 2);
-    PVD_CASE(3, 1);
-    PVD_CASE(3, 2);
-  }
-#undef PVD_CASE
-}
-
-template <class A>
-void windows2(int64_t rows, const Columns& at, const Problem& q,
-              const A* const* in, const A* votes, A* const* out,
-              const Ahead& ahead) {
-#define PVD_CASE(NU, ODD)  \
-  case NU * 2 + ODD:       \
-    return fill(at, q, ahead, Window2<A, NU, ODD>(in, votes, out))
-  switch (rows * 2 + q.padding % 2) {
-    PVD_CASE(1, false);
-    PVD_CASE(1, true);
-    PVD_CASE(2, false);
-    PVD_CASE(2, true);
-  }
-#undef PVD_CASE
 }
 
 // Any k and stride: a pass over the tile per position, clipped to the map.
 template <class A>
 void window_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
-                const A* const* input, const A* votes, int64_t pitch, A* sums,
-                A* output) {
+                const A* input, int64_t step, const A* votes, int64_t pitch,
+                A* sums, A* output) {
   const int64_t k = q.kernel_size, s = q.stride;
   for (int64_t phase = 0; phase < s; ++phase) {
     const int64_t end = least(last, length_of(phase, q));
@@ -508,8 +442,8 @@ void window_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
       for (int64_t v = (phase + q.padding) % s; v < k; v += s) {
         const int64_t d = (phase + q.padding - v) / s;
         const int64_t from = most(first, -d), to = least(end, q.w - d);
-        const A* at = votes + (a * k + v) * pitch;
-        const A* in = input[a] + d;
+        const A* at = votes + (a * k + v) * pitch + d;
+        const A* in = input + a * step + d;
         PVD_IVDEP
         for (int64_t t = from; t < to; ++t) sums[t - first] += in[t] * at[t];
       }
@@ -519,133 +453,73 @@ void window_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
   }
 }
 
-// Columns per tile for any k: its votes shall fit into the L1 or L2 cache.
-PVD_INLINE int64_t tile_of(const Problem& q) {
-  const int64_t k = q.kernel_size;
-  return k == 3 ? kTile : most(64, least(512, 8192 / (k * k)));
-}
-
 template <class T>
 void forward_exact(const Problem& q, int64_t begin, int64_t end) {
   using A = typename SumOf<T>::type;
-  constexpr int kBlock = 2;  // channels per pass over the votes
-  const int64_t k = q.kernel_size, s = q.stride, p = q.padding;
+  constexpr int kChannels = Tiling<A>::kChannels;
+  const Tiling<A> tiling(q);
+  const bool fast = tiling.fast;
+  const int64_t tile = tiling.tile, beyond = tiling.beyond;
+  const int64_t pitch = tiling.pitch;
+  const int64_t k = q.kernel_size, s = q.stride;
   const int64_t each = q.channels / q.groups;
   const int64_t length = ceil_div(q.out_w, s);
-  const int64_t tile = tile_of(q), reach = k / s + 2;
-  const int64_t max_rows = (k + s - 1) / s;
-  const int64_t halo = tile + 2 * reach;
-  const bool fast = k == 3 && s <= 2;
-  Scratch<int64_t> numbers(k);
-  int64_t* const shift = numbers.take(k);
-  for (int64_t v = 0; v < k; ++v) shift[v] = shift_of(v, q);
-  // where no column of any window and no phase is out of the map
-  int64_t inner_first = 0, inner_last = q.out_w / s;
-  for (int64_t v = 0; v < k; ++v) {
-    inner_first = most(inner_first, -shift[v]);
-    inner_last = least(inner_last, q.w - shift[v]);
-  }
-  const bool direct = plain<T, A>(q.output_at.w);
-
-  const int64_t pitch = fast ? kPitch : tile;
-  Scratch<A> scratch(max_rows * k * pitch + kBlock * max_rows * halo +
-                     kBlock * s * tile + tile);
-  A* const vote_rows = scratch.take(max_rows * k * pitch);
-  A* const input_rows = scratch.take(kBlock * max_rows * halo);
-  A* const output_rows = scratch.take(kBlock * s * tile);
+  const int64_t max_rows = ceil_div(k, s);
+  Scratch<A> scratch((k + kChannels) * max_rows * pitch +
+                     (kChannels * s + 1) * tile);
+  A* const vote_rows = scratch.take(k * max_rows * pitch);
+  A* const input_rows = scratch.take(kChannels * max_rows * pitch);
+  A* const output_rows = scratch.take(kChannels * s * tile);
   A* const sums = scratch.take(tile);
-  Scratch<const A*> pointers(2 * kBlock * max_rows);
-  const A** const input = pointers.take(kBlock * max_rows);
-  const A** const shifted = pointers.take(kBlock * max_rows);
 
   for (int64_t row = begin; row < end; ++row) {
     const int64_t y = row % q.out_h, g = row / q.out_h % q.groups;
     const int64_t n = row / q.out_h / q.groups;
-    const Reaching at = reaching(y, q), below = reaching(y + 1, q);
+    const Reaching at = reaching(y, q);
     const T* input_map = static_cast<const T*>(q.input) + n * q.input_at.n +
-                         g * each * q.input_at.c;
+                         g * each * q.input_at.c + at.input_row * q.input_at.h;
     const T* votes_map = static_cast<const T*>(q.votes) + n * q.votes_at.n +
-                         g * k * k * q.votes_at.c;
+                         (g * k + at.first) * k * q.votes_at.c +
+                         at.input_row * q.votes_at.h;
     T* out_map = static_cast<T*>(q.output) + n * q.output_at.n +
                  g * each * q.output_at.c + y * q.output_at.h;
 
     for (int64_t first = 0; first < length; first += tile) {
       const int64_t last = least(length, first + tile);
-      const int64_t from = least(most(inner_first, first), last);
-      const int64_t to = most(from, least(inner_last, last));
-      // votes[.. + t] is the vote that reaches t
-      A* const votes = vote_rows - first + (fast ? aligning(from - first) : 0);
+      const int64_t j_first = most(0, first - beyond);
+      const int64_t j_last = most(j_first, least(q.w, last + beyond));
+      const int64_t x_first = s * first, x_last = least(q.out_w, s * last);
+      A* const votes = vote_rows + beyond - first;
       for (int64_t a = 0; a < at.count; ++a) {
         for (int64_t v = 0; v < k; ++v) {
-          const int64_t d = shift[v];
-          const int64_t start = most(first, -d), end = least(last, q.w - d);
-          if (start >= end) continue;
-          const T* source = votes_map +
-                            ((at.first + s * a) * k + v) * q.votes_at.c +
-                            (at.input_row - a) * q.votes_at.h +
-                            (start + d) * q.votes_at.w;
-          read_row(source, q.votes_at.w, end - start,
-                   votes + (a * k + v) * pitch + start);
+          A* to = votes + (a * k + v) * pitch;
+          read_row(votes_map + (s * a * k + v) * q.votes_at.c -
+                       a * q.votes_at.h + j_first * q.votes_at.w,
+                   q.votes_at.w, j_last - j_first, to + j_first);
+          store(Vector<A>{}, to + j_last);
         }
       }
-      const int64_t j_first = most(0, first + shift[k - 1] - 1);
-      const int64_t j_last = least(q.w, last + shift[0] + 2);
-      const int64_t x_first = s * first, x_last = least(q.out_w, s * last);
-
-      for (int64_t c = 0; c < each;) {
-        const int block = fast && s == 1 && c + 1 < each ? 2 : 1;
-        A* output[kBlock];
-        for (int b = 0; b < block; ++b) {
-          for (int64_t a = 0; a < at.count; ++a)
-            input[b * at.count + a] = row_of(
-                input_map + (c + b) * q.input_at.c +
-                    (at.input_row - a) * q.input_at.h,
-                q.input_at.w, j_first, j_last,
-                input_rows + (b * max_rows + a) * halo);
-          output[b] = direct ? reinterpret_cast<A*>(out_map +
-                                                    (c + b) * q.output_at.c)
-                             : output_rows + b * s * tile - x_first;
-        }
-        Ahead ahead;
-        if (fast && to - from >= kStrip) {
-          for (int64_t b = c + block; b < least(each, c + 2 * block); ++b) {
-            ahead.add(input_map + b * q.input_at.c +
-                          at.input_row * q.input_at.h,
-                      q.input_at.w);
-            ahead.add(out_map + b * q.output_at.c, q.output_at.w, s);
-          }
-          // the next row's votes, a row of them for each pass
-          const int64_t vote = c / block;
-          if (y + 1 < q.out_h && vote < below.count * 3)
-            ahead.add(votes_map +
-                          ((below.first + s * (vote / 3)) * 3 + vote % 3) *
-                              q.votes_at.c +
-                          (below.input_row - vote / 3) * q.votes_at.h,
-                      q.votes_at.w);
-        }
-        if (at.count == 0) {
-          for (int b = 0; b < block; ++b)
-            for (int64_t x = x_first; x < x_last; ++x) output[b][x] = 0;
-        } else if (fast) {
-          for (int64_t a = 0; a < block * at.count; ++a)
-            shifted[a] = input[a] + (s == 1 ? p : p / 2);
-          const Columns columns = {first, last, from, to};
-          if (s == 1)
-            windows1<A>(at.count, block, columns, q, shifted, votes, output,
-                        ahead);
-          else
-            windows2<A>(at.count, columns, q, shifted, votes, output, ahead);
-        } else {
-          window_any(first, last, q, at.count, input, votes, pitch, sums,
-                     output[0]);
-        }
-        if (!direct)
-          for (int b = 0; b < block; ++b)
-            write_row(output[b] + x_first, x_last - x_first,
-                      out_map + (c + b) * q.output_at.c +
-                          x_first * q.output_at.w,
-                      q.output_at.w);
-        c += block;
+      for (int64_t c = 0; c < each; c += kChannels) {
+        const int64_t block = least(kChannels, each - c);
+        const Block<const A> in =
+            block_of(input_map + c * q.input_at.c, q.input_at, -q.input_at.h,
+                     block, at.count, j_first, j_last, input_rows, pitch);
+        T* const to = out_map + c * q.output_at.c;
+        const Block<A> out =
+            target_of(to, q.output_at, x_first, output_rows, s * tile);
+        if (fast)
+          with_constant<kChannels>(block, [&](auto size) {
+            constexpr int CB = decltype(size)::value;
+            (s == 1 ? window3<A, 1, CB> : window3<A, 2, CB>)(
+                q, first, last, at.count, in,
+                tiling.ahead(c, each, q.input_at, q.input_at.h), votes, pitch,
+                out);
+          });
+        else
+          for (int64_t b = 0; b < block; ++b)
+            window_any(first, last, q, at.count, in.data + b * in.channel,
+                       in.row, votes, pitch, sums, out.data + b * out.channel);
+        write_block(out, block, x_first, x_last, to, q.output_at);
       }
     }
   }
@@ -653,156 +527,79 @@ void forward_exact(const Problem& q, int64_t begin, int64_t end) {
 
 // ---------------------------------------------------------- exact, backward
 
-// k = 3: the gradients of CB channels' input, and on top of the sums so far
-// that of the votes. grad is shifted so that column v is at S*j + v.
-template <class A, int S, int NU, int CB, bool INPUT, bool VOTES>
-struct Adjoint3 {
-  const A *of[CB][NU], *in[CB], *votes;
-  A *to[CB], *sums;
-
-  PVD_INLINE Adjoint3(const A* const* grad, const A* const* input,
-                      const A* votes, A* const* grad_input, A* grad_votes)
-      : votes(votes), sums(grad_votes) {
-    for (int c = 0; c < CB; ++c) {
-      in[c] = input[c];
-      to[c] = grad_input[c];
-      for (int a = 0; a < NU; ++a) of[c][a] = grad[c * NU + a];
-    }
-  }
-#ifdef PVD_AVX512
-  PVD_INLINE void run16(int64_t first) const {
-    __m512 sum[CB], pixel[CB];
+// k = 3, padding 1: a row of the gradients of CB channels' input, and on top of
+// the sums so far that of the votes. Votes for what is not in the output must
+// be zero; their sums are worth nothing.
+template <class A, int S, int CB, bool INPUT, bool VOTES>
+void adjoint3(const Problem& q, int64_t first, int64_t last, int64_t rows,
+              Block<const A> grad, int64_t grad_ahead,
+              Block<const A> in, int64_t in_ahead, const A* votes, A* sums,
+              int64_t pitch, Block<A> out) {
+  using V = Vector<A>;
+  const int64_t w = q.w, out_w = q.out_w;
+  constexpr int64_t n = kLanes<A>;
+  const auto columns = [&](int64_t j, auto edge) {
+    constexpr bool E = decltype(edge)::value;
+    V pixel[CB], sum[CB] = {};
     PVD_UNROLL
     for (int c = 0; c < CB; ++c) {
-      sum[c] = _mm512_setzero_ps();
-      if (VOTES) pixel[c] = _mm512_loadu_ps(in[c] + first);
+      const A* row = in.data + c * in.channel;
+      if (VOTES) pixel[c] = load<E>(row, j, w);
+      if (VOTES && S == 1) PVD_PREFETCH(row + j + in_ahead);
     }
-    PVD_UNROLL
-    for (int a = 0; a < NU; ++a) {
-      __m512 vote[3], total[3];
+    for (int64_t a = 0; a < rows; ++a) {
+      const int64_t at = a * 3 * pitch + j;
+      V vote[3], total[3];
       PVD_UNROLL
       for (int v = 0; v < 3; ++v) {
-        const int64_t at = (a * 3 + v) * kPitch + first;
-        if (INPUT) vote[v] = _mm512_loadu_ps(votes + at);
-        if (VOTES) total[v] = _mm512_loadu_ps(sums + at);
+        if (INPUT) vote[v] = load(votes + at + v * pitch);
+        if (VOTES) total[v] = load(sums + at + v * pitch);
       }
       PVD_UNROLL
       for (int c = 0; c < CB; ++c) {
-        const Triple<S> g(of[c][a] + S * first);
+        const A* of = grad.data + c * grad.channel + a * grad.row;
+        if (S == 1 && a == rows - 1) PVD_PREFETCH(of + j + grad_ahead);
+        const int64_t x = S * j;
+        const V before = load<E>(of, x - n, out_w);
+        const V low = load<E>(of, x, out_w);
+        const V high = load<E>(of, x + n, out_w);
+        V g[3];
+        if (S == 1) {
+          g[0] = earlier<A>(before, low);
+          g[1] = low;
+          g[2] = later<A>(low, high);
+        } else {
+          g[1] = evens<A>(low, high);
+          g[2] = odds<A>(low, high);
+          g[0] = earlier<A>(before, g[2]);
+        }
         PVD_UNROLL
         for (int v = 0; v < 3; ++v) {
-          if (INPUT) sum[c] = _mm512_fmadd_ps(g.at[v], vote[v], sum[c]);
-          if (VOTES) total[v] = _mm512_fmadd_ps(g.at[v], pixel[c], total[v]);
+          if (INPUT) sum[c] += g[v] * vote[v];
+          if (VOTES) total[v] += g[v] * pixel[c];
         }
       }
       PVD_UNROLL
       for (int v = 0; v < 3; ++v)
-        if (VOTES)
-          _mm512_storeu_ps(sums + (a * 3 + v) * kPitch + first, total[v]);
+        if (VOTES) store(total[v], sums + at + v * pitch);
     }
     PVD_UNROLL
     for (int c = 0; c < CB; ++c)
-      if (INPUT) _mm512_storeu_ps(to[c] + first, sum[c]);
+      if (INPUT) store<E>(sum[c], out.data + c * out.channel, j, w);
+  };
+  for (int64_t j = first; j < last; j += n) {
+    if (j > 0 && S * j + 2 * n <= out_w)
+      columns(j, std::false_type());
+    else
+      columns(j, std::true_type());
   }
-#endif
-  template <int WIDTH>
-  PVD_INLINE void run(int64_t first) const {
-#ifdef PVD_AVX512
-    if constexpr (WIDTH == 16 && std::is_same<A, float>::value)
-      return run16(first);
-#endif
-    PVD_IVDEP
-    for (int i = 0; i < WIDTH; ++i) {
-      const int64_t j = first + i;
-      A sum[CB] = {};
-      PVD_UNROLL
-      for (int a = 0; a < NU; ++a) {
-        PVD_UNROLL
-        for (int v = 0; v < 3; ++v) {
-          const int64_t at = (a * 3 + v) * kPitch + j;
-          A vote_sum = VOTES ? sums[at] : 0;
-          PVD_UNROLL
-          for (int c = 0; c < CB; ++c) {
-            const A g = of[c][a][S * j + v];
-            if (INPUT) sum[c] += g * votes[at];
-            if (VOTES) vote_sum += g * in[c][j];
-          }
-          if (VOTES) sums[at] = vote_sum;
-        }
-      }
-      PVD_UNROLL
-      for (int c = 0; c < CB; ++c)
-        if (INPUT) to[c][j] = sum[c];
-    }
-  }
-  PVD_INLINE void edge(int64_t first, int64_t last, const Problem& q) const {
-    for (int64_t j = first; j < last; ++j) {
-      A sum[CB] = {};
-      PVD_UNROLL
-      for (int v = 0; v < 3; ++v) {
-        const int64_t x = S * j + v - q.padding;
-        if (x < 0 || x >= q.out_w) continue;
-        PVD_UNROLL
-        for (int a = 0; a < NU; ++a) {
-          const int64_t at = (a * 3 + v) * kPitch + j;
-          PVD_UNROLL
-          for (int c = 0; c < CB; ++c) {
-            const A g = of[c][a][S * j + v];
-            if (INPUT) sum[c] += g * votes[at];
-            if (VOTES) sums[at] += g * in[c][j];
-          }
-        }
-      }
-      PVD_UNROLL
-      for (int c = 0; c < CB; ++c)
-        if (INPUT) to[c][j] = sum[c];
-    }
-  }
-};
-
-template <class A, int S, int CB, bool INPUT, bool VOTES>
-void adjoints3(int64_t rows, const Columns& columns, const Problem& q,
-               const A* const* grad, const A* const* input, const A* votes,
-               A* const* grad_input, A* grad_votes, const Ahead& ahead) {
-#define PVD_CASE(NU)                                      \
-  case NU: {                                              \
-    const Adjoint3<A, S, NU, CB, INPUT, VOTES> adjoint(   \
-        grad, input, votes, grad_input, grad_votes);      \
-    partition(columns.from, columns.to, ahead, adjoint);  \
-    adjoint.edge(columns.first, columns.from, q);         \
-    adjoint.edge(columns.to, columns.last, q);            \
-    return;                                               \
-  }
-  switch (rows) {
-    PVD_CASE(1)
-    PVD_CASE(2)
-    PVD_CASE(3)
-  }
-#undef PVD_CASE
-}
-
-template <class A, int S>
-void adjoint_fast(int64_t rows, int channels, const Columns& columns,
-                  const Problem& q, const A* const* grad,
-                  const A* const* input, const A* votes, A* const* grad_input,
-                  A* grad_votes, const Ahead& ahead) {
-#define PVD_CALL(CB, INPUT, VOTES)                                      \
-  adjoints3<A, S, CB, INPUT, VOTES>(rows, columns, q, grad, input, votes, \
-                                    grad_input, grad_votes, ahead)
-  if (grad_input[0] && grad_votes)
-    channels == 2 ? PVD_CALL(2, true, true) : PVD_CALL(1, true, true);
-  else if (grad_votes)
-    PVD_CALL(1, false, true);
-  else
-    PVD_CALL(1, true, false);
-#undef PVD_CALL
 }
 
 // Any k and stride: a pass over columns [first, last) per position, clipped to
 // the output. Adds to both gradients.
 template <class A>
 void adjoint_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
-                 const A* const* grad, const A* input, const A* votes,
+                 const A* grad, int64_t step, const A* input, const A* votes,
                  int64_t pitch, A* grad_input, A* grad_votes) {
   const int64_t k = q.kernel_size, s = q.stride;
   for (int64_t a = 0; a < rows; ++a) {
@@ -811,7 +608,7 @@ void adjoint_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
       const int64_t from = most(first, ceil_div(-x, s));
       const int64_t to = least(last, ceil_div(q.out_w - x, s));
       if (from >= to) continue;
-      const A* of = grad[a] + x;
+      const A* of = grad + a * step + x;
       const int64_t at = (a * k + v) * pitch;
       if (grad_input) {
         PVD_IVDEP
@@ -830,26 +627,21 @@ void adjoint_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
 template <class T>
 void backward_exact(const Problem& q, int64_t begin, int64_t end) {
   using A = typename SumOf<T>::type;
-  constexpr int kBlock = 2;
+  constexpr int kChannels = Tiling<A>::kChannels;
+  const Tiling<A> tiling(q);
+  const bool fast = tiling.fast;
+  const int64_t tile = tiling.tile, beyond = tiling.beyond;
+  const int64_t pitch = tiling.pitch;
   const int64_t k = q.kernel_size, s = q.stride, p = q.padding;
   const int64_t each = q.channels / q.groups;
-  const int64_t tile = tile_of(q), wide = s * tile + k;
-  const bool fast = k == 3 && s <= 2;
+  const int64_t wide = s * tile + 2 * beyond + k;
   const bool for_input = q.grad_input, for_votes = q.grad_votes;
-  const int64_t inner_first = ceil_div(p, s);
-  const int64_t inner_last = floor_div(q.out_w - k + p, s) + 1;
-  const bool direct = plain<T, A>(q.grad_input_at.w);
-
-  const int64_t pitch = fast ? kPitch : tile;
-  Scratch<A> scratch(2 * k * k * pitch + kBlock * (k * wide + 2 * tile));
+  Scratch<A> scratch(2 * k * k * pitch + kChannels * (k * wide + 2 * pitch));
   A* const vote_rows = scratch.take(k * k * pitch);
   A* const sum_rows = scratch.take(k * k * pitch);
-  A* const grad_rows = scratch.take(kBlock * k * wide);
-  A* const input_rows = scratch.take(kBlock * tile);
-  A* const output_rows = scratch.take(kBlock * tile);
-  Scratch<const A*> pointers(2 * kBlock * k);
-  const A** const grad = pointers.take(kBlock * k);
-  const A** const shifted = pointers.take(kBlock * k);
+  A* const grad_rows = scratch.take(kChannels * k * wide);
+  A* const input_rows = scratch.take(kChannels * pitch);
+  A* const output_rows = scratch.take(kChannels * pitch);
 
   for (int64_t row = begin; row < end; ++row) {
     const int64_t i = row % q.h, g = row / q.h % q.groups;
@@ -861,7 +653,8 @@ void backward_exact(const Problem& q, int64_t begin, int64_t end) {
     const T* input_map = static_cast<const T*>(q.input) + n * q.input_at.n +
                          g * each * q.input_at.c + i * q.input_at.h;
     const T* votes_map = static_cast<const T*>(q.votes) + n * q.votes_at.n +
-                         g * k * k * q.votes_at.c + i * q.votes_at.h;
+                         (g * k + u_first) * k * q.votes_at.c +
+                         i * q.votes_at.h;
     const T* grad_map = static_cast<const T*>(q.grad) + n * q.grad_at.n +
                         g * each * q.grad_at.c +
                         (top + u_first) * q.grad_at.h;
@@ -869,89 +662,82 @@ void backward_exact(const Problem& q, int64_t begin, int64_t end) {
     T* out_votes = part_of<T>(q.grad_votes, n, g * k * k, i, q.grad_votes_at);
 
     for (int64_t first = 0; first < q.w; first += tile) {
-      const int64_t last = least(q.w, first + tile), size = last - first;
-      const int64_t from = least(most(inner_first, first), last);
-      const int64_t to = most(from, least(inner_last, last));
-      const int64_t align = fast ? aligning(from - first) : 0;
-      A* const votes = vote_rows + align - first;
-      A* const sums = for_votes ? sum_rows + align - first : nullptr;
-      if (for_input)
-        for (int64_t at = 0; at < rows * k; ++at)
-          read_row(votes_map + (u_first * k + at) * q.votes_at.c +
-                       first * q.votes_at.w,
-                   q.votes_at.w, size, votes + at * pitch + first);
-      if (for_votes)
-        for (int64_t at = 0; at < rows * k; ++at)
-          for (int64_t j = first; j < last; ++j) sums[at * pitch + j] = 0;
-      const int64_t x_first = most(0, s * first - p);
-      const int64_t x_last = least(q.out_w, s * (last - 1) - p + k);
-
-      for (int64_t c = 0; c < each;) {
-        const int block =
-            fast && for_input && for_votes && c + 1 < each ? 2 : 1;
-        const A* input[kBlock];
-        A* output[kBlock] = {};
-        for (int b = 0; b < block; ++b) {
-          for (int64_t a = 0; a < rows; ++a)
-            grad[b * rows + a] =
-                row_of(grad_map + (c + b) * q.grad_at.c + a * q.grad_at.h,
-                       q.grad_at.w, x_first, x_last,
-                       grad_rows + (b * k + a) * wide);
-          input[b] = for_votes ? row_of(input_map + (c + b) * q.input_at.c,
-                                        q.input_at.w, first, last,
-                                        input_rows + b * tile)
-                               : nullptr;
-          if (for_input) {
-            output[b] = direct ? reinterpret_cast<A*>(
-                                     out_map + (c + b) * q.grad_input_at.c)
-                               : output_rows + b * tile - first;
-            if (!fast || rows == 0)
-              for (int64_t j = first; j < last; ++j) output[b][j] = 0;
-          }
-        }
-        Ahead ahead;
-        if (fast && to - from >= kStrip) {
-          const int64_t newest = most(0, rows - s);
-          for (int64_t b = c + block; b < least(each, c + 2 * block); ++b) {
-            for (int64_t a = newest; a < rows; ++a)
-              ahead.add(grad_map + b * q.grad_at.c + a * q.grad_at.h,
-                        q.grad_at.w, s);
-            if (for_votes) ahead.add(input_map + b * q.input_at.c, q.input_at.w);
-            if (for_input)
-              ahead.add(out_map + b * q.grad_input_at.c, q.grad_input_at.w);
-          }
-        }
-        if (fast && rows > 0) {
-          for (int64_t a = 0; a < block * rows; ++a) shifted[a] = grad[a] - p;
-          const Columns columns = {first, last, from, to};
-          const auto adjoint = s == 1 ? adjoint_fast<A, 1> : adjoint_fast<A, 2>;
-          adjoint(rows, block, columns, q, shifted, input, votes, output, sums,
-                  ahead);
-        } else {
-          adjoint_any(first, last, q, rows, grad, input[0], votes, pitch,
-                      output[0], sums);
-        }
-        if (for_input && !direct)
-          for (int b = 0; b < block; ++b)
-            write_row(output[b] + first, size,
-                      out_map + (c + b) * q.grad_input_at.c +
-                          first * q.grad_input_at.w,
-                      q.grad_input_at.w);
-        c += block;
+      const int64_t last = least(q.w, first + tile);
+      A* const votes = vote_rows - first;
+      A* const sums = for_votes ? sum_rows - first : nullptr;
+      for (int64_t at = 0; at < rows * k; ++at) {
+        if (for_input)
+          read_row(votes_map + at * q.votes_at.c + first * q.votes_at.w,
+                   q.votes_at.w, last - first, votes + at * pitch + first);
+        for (int64_t j = first; for_votes && j < last; ++j)
+          sums[at * pitch + j] = 0;
       }
-      if (for_votes) {
-        for (int64_t at = 0; at < k * k; ++at) {
-          T* to_votes = out_votes + at * q.grad_votes_at.c +
-                        first * q.grad_votes_at.w;
-          const int64_t a = at / k - u_first;
-          if (a >= 0 && a < rows) {
-            write_row(sums + (at - u_first * k) * pitch + first, size, to_votes,
-                      q.grad_votes_at.w);
-          } else {
-            for (int64_t j = 0; j < size; ++j)
-              narrow(A(0), to_votes[j * q.grad_votes_at.w]);
+      // no vote leaves the output, on whose other side there may be anything
+      const auto clear_outside = [&](A* of) {
+        for (int64_t a = 0; a < rows; ++a) {
+          if (first == 0) of[a * 3 * pitch] = 0;
+          if (s * (last - 1) + 1 >= q.out_w)
+            of[(a * 3 + 2) * pitch + last - 1] = 0;
+        }
+      };
+      if (fast && for_input) clear_outside(votes);
+      const int64_t x_first = most(0, s * first - p - beyond);
+      const int64_t x_last = least(q.out_w, s * last - p + k + beyond);
+
+      for (int64_t c = 0; c < each; c += kChannels) {
+        const int64_t block = least(kChannels, each - c);
+        const Block<const A> grad =
+            block_of(grad_map + c * q.grad_at.c, q.grad_at, q.grad_at.h, block,
+                     rows, x_first, x_last, grad_rows, wide);
+        Block<const A> in = {};
+        if (for_votes)
+          in = block_of(input_map + c * q.input_at.c, q.input_at, 0, block, 1,
+                        first, last, input_rows, pitch);
+        T* const to = for_input ? out_map + c * q.grad_input_at.c : nullptr;
+        const Block<A> out =
+            target_of(to, q.grad_input_at, first, output_rows, pitch);
+        if (fast) {
+          with_constant<kChannels>(block, [&](auto size) {
+            constexpr int CB = decltype(size)::value;
+            const auto run = [&](auto for_one, auto for_other) {
+              constexpr bool M = decltype(for_one)::value;
+              constexpr bool V = decltype(for_other)::value;
+              (s == 1 ? adjoint3<A, 1, CB, M, V> : adjoint3<A, 2, CB, M, V>)(
+                  q, first, last, rows, grad,
+                  tiling.ahead(c, each, q.grad_at, s * q.grad_at.h), in,
+                  tiling.ahead(c, each, q.input_at, q.input_at.h), votes, sums,
+                  pitch, out);
+            };
+            if (!for_votes)
+              run(std::true_type(), std::false_type());
+            else if (!for_input)
+              run(std::false_type(), std::true_type());
+            else
+              run(std::true_type(), std::true_type());
+          });
+        } else {
+          for (int64_t b = 0; b < block; ++b) {
+            A* output = for_input ? out.data + b * out.channel : nullptr;
+            for (int64_t j = first; for_input && j < last; ++j) output[j] = 0;
+            adjoint_any(first, last, q, rows, grad.data + b * grad.channel,
+                        grad.row, in.data + b * in.channel, votes, pitch,
+                        output, sums);
           }
         }
+        if (for_input)
+          write_block(out, block, first, last, to, q.grad_input_at);
+      }
+      if (!for_votes) continue;
+      if (fast) clear_outside(sums);
+      for (int64_t at = 0; at < k * k; ++at) {
+        T* to = out_votes + at * q.grad_votes_at.c + first * q.grad_votes_at.w;
+        const int64_t a = at / k - u_first;
+        if (a >= 0 && a < rows)
+          write_row(sums + (at - u_first * k) * pitch + first, last - first, to,
+                    q.grad_votes_at.w);
+        else
+          for (int64_t j = 0; j < last - first; ++j)
+            narrow(A(0), to[j * q.grad_votes_at.w]);
       }
     }
   }
@@ -1075,61 +861,32 @@ void forward_factored(const Problem& q, int64_t begin, int64_t end) {
   }
 }
 
-// The adjoint of scale_row by input, which it adds to.
-template <class A>
-void contract_row(const Problem& q, const A* grad, const A* sums,
-                  int64_t length, A* to) {
+// visit(x, j, t) for every output column x: j is its source, and t its place
+// in a row of sums, which go by phase.
+template <class Visit>
+PVD_INLINE void for_sources(const Problem& q, int64_t length,
+                            const Visit& visit) {
   const int64_t s = q.stride;
   for (int64_t phase = 0; phase < s; ++phase) {
     const Inner inner = inner_of(phase, q);
     const int64_t e = own_shift(phase, q), end = length_of(phase, q);
-    const A *sum = sums + phase * length, *of = grad + phase;
-    A* own = to + e;
-    for (int64_t t = 0; t < inner.first; ++t)
-      to[most(0, least(q.w - 1, t + e))] += of[s * t] * sum[t];
-    if (s == 1) {
+    const int64_t sum = phase * length;
+    const auto clamped = [&](int64_t t) {
+      visit(s * t + phase, most(0, least(q.w - 1, t + e)), sum + t);
+    };
+    for (int64_t t = 0; t < inner.first; ++t) clamped(t);
+    if (s == 1) {  // a constant stride is vectorised
       PVD_IVDEP
-      for (int64_t t = inner.first; t < inner.last; ++t)
-        own[t] += of[t] * sum[t];
+      for (int64_t t = inner.first; t < inner.last; ++t) visit(t, t + e, t);
     } else if (s == 2) {
       PVD_IVDEP
       for (int64_t t = inner.first; t < inner.last; ++t)
-        own[t] += of[2 * t] * sum[t];
+        visit(2 * t + phase, t + e, sum + t);
     } else {
       for (int64_t t = inner.first; t < inner.last; ++t)
-        own[t] += of[s * t] * sum[t];
+        visit(s * t + phase, t + e, sum + t);
     }
-    for (int64_t t = inner.last; t < end; ++t)
-      to[most(0, least(q.w - 1, t + e))] += of[s * t] * sum[t];
-  }
-}
-
-// The adjoint of scale_row by sums, which it adds to.
-template <class A>
-void correlate_row(const Problem& q, const A* grad, const A* input,
-                   int64_t length, A* sums) {
-  const int64_t s = q.stride;
-  for (int64_t phase = 0; phase < s; ++phase) {
-    const Inner inner = inner_of(phase, q);
-    const int64_t e = own_shift(phase, q), end = length_of(phase, q);
-    const A *of = grad + phase, *own = input + e;
-    A* sum = sums + phase * length;
-    for (int64_t t = 0; t < inner.first; ++t)
-      sum[t] += of[s * t] * input[most(0, least(q.w - 1, t + e))];
-    if (s == 1) {
-      PVD_IVDEP
-      for (int64_t t = inner.first; t < inner.last; ++t)
-        sum[t] += of[t] * own[t];
-    } else if (s == 2) {
-      PVD_IVDEP
-      for (int64_t t = inner.first; t < inner.last; ++t)
-        sum[t] += of[2 * t] * own[t];
-    } else {
-      for (int64_t t = inner.first; t < inner.last; ++t)
-        sum[t] += of[s * t] * own[t];
-    }
-    for (int64_t t = inner.last; t < end; ++t)
-      sum[t] += of[s * t] * input[most(0, least(q.w - 1, t + e))];
+    for (int64_t t = inner.last; t < end; ++t) clamped(t);
   }
 }
 
@@ -1217,12 +974,19 @@ void backward_factored(const Problem& q, int64_t begin, int64_t end) {
           const A* grad =
               row_of(grad_map + c * q.grad_at.c + y * q.grad_at.h,
                      q.grad_at.w, 0, q.out_w, grad_row);
-          if (mine)
-            contract_row(q, grad, vote_sums + (y - own) * s * length, length,
-                         output);
-          if (reached)
-            correlate_row(q, grad, input, length,
-                          sum_grads + y % ring * s * length);
+          // the adjoints of scale_row, by the input and by the sums
+          if (mine) {
+            const A* sums = vote_sums + (y - own) * s * length;
+            for_sources(q, length, [=](int64_t x, int64_t j, int64_t t) {
+              output[j] += grad[x] * sums[t];
+            });
+          }
+          if (reached) {
+            A* sums = sum_grads + y % ring * s * length;
+            for_sources(q, length, [=](int64_t x, int64_t j, int64_t t) {
+              sums[t] += grad[x] * input[j];
+            });
+          }
         }
         if (mine && !direct) write_row(output, q.w, to, q.grad_input_at.w);
       }

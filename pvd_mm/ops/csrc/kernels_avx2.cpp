@@ -6,6 +6,7 @@
 
 #define PVD_KERNELS kernels_avx2
 #if defined(__x86_64__) && defined(__GNUC__)
+#define PVD_VECTOR 32
 #ifdef __clang__
 #pragma clang attribute push( \
     __attribute__((target("avx2,fma"))), apply_to = function)

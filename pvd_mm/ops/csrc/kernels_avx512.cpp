@@ -7,6 +7,7 @@
 #define PVD_KERNELS kernels_avx512
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
+#define PVD_VECTOR 64
 #define PVD_AVX512
 #ifdef __clang__
 #pragma clang attribute push( \

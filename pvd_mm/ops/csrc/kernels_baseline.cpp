@@ -4,4 +4,7 @@
 #include "problem.h"
 
 #define PVD_KERNELS kernels_baseline
+#ifdef __GNUC__
+#define PVD_VECTOR 16
+#endif
 #include "kernels.h"

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 #include <type_traits>
+#include <utility>
 
 #if defined(__clang__)
 #define PVD_IVDEP _Pragma("clang loop vectorize(assume_safety)")
