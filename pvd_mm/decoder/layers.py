@@ -39,12 +39,20 @@ class ConcatConv1x1(nn.Conv2d):
         self.gains = tuple(gains or [1.] * len(self.parts))
         self.bias_gain = bias_gain
 
+    def part(self, index: int, x: Tensor) -> Tensor:
+        """What one of the maps adds to the result; the first brings the bias.
+
+        Args:
+            index (int): Which of the concatenated maps this is.
+            x (Tensor): (N, C_index, H, W).
+
+        Returns:
+            Tensor: (N, out_channels, H, W).
+        """
+        weight = torch.split(self.weight, self.parts, dim=1)[index]
+        bias = self.bias * self.bias_gain if index == 0 else None
+        return F.conv2d(x, weight * self.gains[index], bias)
+
     def forward(self, *maps: Tensor) -> Tensor:
         """Maps (N, C_i, H, W) to one map (N, out_channels, H, W)."""
-        weights = torch.split(self.weight, self.parts, dim=1)
-        weights = [w * gain for w, gain in zip(weights, self.gains)]
-        first, *others = maps
-        output = F.conv2d(first, weights[0], self.bias * self.bias_gain)
-        for x, weight in zip(others, weights[1:]):
-            output = output + F.conv2d(x, weight)
-        return output
+        return sum(self.part(index, x) for index, x in enumerate(maps))

@@ -110,10 +110,18 @@ class DecodingStep(BaseModule):
         """V from A and B; see :class:`PixelAssociation`."""
         return self.association(fine, coarse, stride)
 
-    def decode(self, coarse: Tensor, decoded: Tensor, votes: Tensor,
+    def context(self, coarse: Tensor) -> Tensor:
+        """What B adds to M, (N, C_obj, H_B, W_B).
+
+        It is linear in B: where B is cropped, this can be cropped instead,
+        which has C_obj channels and not C_B.
+        """
+        return self.fuse.part(0, coarse)
+
+    def decode(self, context: Tensor, decoded: Tensor, votes: Tensor,
                size: Tuple[int, int], stride: int) -> Tensor:
-        """D, of ``size`` (H_A, W_A), from B, C and V."""
-        fused = decoded + self.fuse(coarse, decoded)
+        """D, of ``size`` (H_A, W_A), from B's :meth:`context`, C and V."""
+        fused = decoded + context + self.fuse.part(1, decoded)
         # under autocast M and V may have left their layers in two dtypes
         votes = votes.to(fused.dtype)
         return dynamic_deconv2d(
@@ -130,4 +138,5 @@ class DecodingStep(BaseModule):
                 stride: int) -> Tensor:
         """D from A, B and C: regress the votes, then decode by them."""
         votes = self.votes(fine, coarse, stride)
-        return self.decode(coarse, decoded, votes, fine.shape[2:], stride)
+        return self.decode(
+            self.context(coarse), decoded, votes, fine.shape[2:], stride)

@@ -90,52 +90,80 @@ class PixelVotingDecoder(BaseModule):
             f'{tuple(coarse)}, which does not fit {allowed}: a step makes '
             'ceil(size / stride) of the size, finest map first')
 
-    def votes(self, maps: Sequence[Tensor]) -> List[Tensor]:
-        """The votes of all steps.
+    def votes(self, maps: Sequence[Tensor], first: int = 0) -> List[Tensor]:
+        """The votes of all steps, or of some that follow each other.
 
         Args:
-            maps (Sequence[Tensor]): z_0 … z_L, (N, C_l, H_l, W_l).
+            maps (Sequence[Tensor]): z_0 … z_L, (N, C_l, H_l, W_l), or from
+                z_first on as many as there are.
+            first (int): The level of the first map. Defaults to 0.
 
         Returns:
-            list[Tensor]: L maps of votes, (N, G·k², H_{l+1}, W_{l+1}).
+            list[Tensor]: For each pair of maps the votes,
+            (N, G·k², H_{l+1}, W_{l+1}).
 
         Raises:
             ValueError: If the maps don't fit ``in_channels`` or the strides.
         """
         found = tuple(z.size(1) for z in maps)
-        if found != self.in_channels:
-            raise ValueError(f'in_channels={list(self.in_channels)} do not '
-                             f'fit maps of {list(found)} channels')
+        if found != self.in_channels[first:first + len(maps)]:
+            raise ValueError(
+                f'in_channels={list(self.in_channels)} do not fit maps of '
+                f'{list(found)} channels, the first of level {first}')
         return [
-            step.votes(fine, coarse,
-                       self._stride(level, sizes_of(fine)[2:], sizes_of(coarse)[2:]))
-            for level, (step, fine, coarse) in enumerate(
-                zip(self.steps, maps, maps[1:]))
+            self.steps[level].votes(
+                fine, coarse,
+                self._stride(level,
+                             sizes_of(fine)[2:],
+                             sizes_of(coarse)[2:]))
+            for level, (fine, coarse) in enumerate(zip(maps, maps[1:]), first)
         ]
 
-    def decode(self, maps: Sequence[Tensor], votes: Sequence[Tensor],
-               top: Tensor, size: Tuple[int, int]) -> List[Tensor]:
-        """Decode y_L by votes that are there already.
+    def contexts(self, maps: Sequence[Tensor],
+                 first: int = 0) -> List[Tensor]:
+        """What the maps add when they are fused.
 
         Args:
-            maps (Sequence[Tensor]): z_1 … z_L, without the finest: the maps
-                that are fused, whole or cropped.
-            votes (Sequence[Tensor]): The votes of the L steps, of the sizes
-                of z_1 … z_L.
-            top (Tensor): y_L, (N, C_obj, H_L, W_L).
-            size (tuple[int, int]): (H_0, W_0).
+            maps (Sequence[Tensor]): z_{first+1} …, the coarse ends of steps.
+            first (int): The level of the first step. Defaults to 0.
 
         Returns:
-            list[Tensor]: y_0 … y_L, (N, C_obj, H_l, W_l), finest first.
+            list[Tensor]: See :meth:`DecodingStep.context`.
         """
-        sizes = [tuple(size), *(sizes_of(z)[2:] for z in maps)]
+        return [
+            step.context(z) for step, z in zip(self.steps[first:], maps)
+        ]
+
+    def decode(self,
+               contexts: Sequence[Tensor],
+               votes: Sequence[Tensor],
+               top: Tensor,
+               size: Tuple[int, int],
+               first: int = 0) -> List[Tensor]:
+        """Decode by votes and contexts that are there already, whole or
+        cropped, from the coarse end of the last of these steps to the fine
+        end of the first.
+
+        Args:
+            contexts (Sequence[Tensor]): From :meth:`contexts`.
+            votes (Sequence[Tensor]): From :meth:`votes`, as many, of the same
+                sizes.
+            top (Tensor): What is decoded, (N, C_obj, H, W), of the size of
+                the last.
+            size (tuple[int, int]): Size of the result.
+            first (int): The level of the first step. Defaults to 0.
+
+        Returns:
+            list[Tensor]: y_first … top, (N, C_obj, H_l, W_l), finest first.
+        """
+        sizes = [tuple(size), *(sizes_of(v)[2:] for v in votes)]
         decoded = [top]
-        for level in reversed(range(len(self.steps))):
-            stride = self._stride(level, sizes[level], sizes[level + 1])
+        for i in reversed(range(len(votes))):
+            level = first + i
+            stride = self._stride(level, sizes[i], sizes[i + 1])
             decoded.insert(
-                0, self.steps[level].decode(maps[level], decoded[0],
-                                            votes[level], sizes[level],
-                                            stride))
+                0, self.steps[level].decode(contexts[i], decoded[0], votes[i],
+                                            sizes[i], stride))
         return decoded
 
     def forward(self, maps: Sequence[Tensor], top: Tensor) -> List[Tensor]:
@@ -147,6 +175,14 @@ class PixelVotingDecoder(BaseModule):
 
         Returns:
             list[Tensor]: y_0 … y_L, (N, C_obj, H_l, W_l), finest first.
+
+        Raises:
+            ValueError: If the maps don't fit ``in_channels`` or the strides.
         """
-        return self.decode(maps[1:], self.votes(maps), top,
-                           sizes_of(maps[0])[2:])
+        if len(maps) != len(self.in_channels):
+            raise ValueError(f'in_channels={list(self.in_channels)} do not '
+                             f'fit {len(maps)} maps')
+        votes = self.votes(maps)
+        return self.decode(
+            self.contexts(maps[1:]), votes, top,
+            sizes_of(maps[0])[2:])

@@ -110,12 +110,19 @@ def test_votes_can_be_made_once_and_cropped():
         side = slice(8 // 2**level, 24 // 2**level)
         return x[..., side, side]
 
-    part = decoder.decode(
-        [crop(maps[1], 1), crop(maps[2], 2)],
-        [crop(votes[0], 1), crop(votes[1], 2)], crop(top, 2), (16, 16))
+    contexts = decoder.contexts(maps[1:])
+    contexts = [crop(contexts[0], 1), crop(contexts[1], 2)]
+    votes = [crop(votes[0], 1), crop(votes[1], 2)]
+    part = decoder.decode(contexts, votes, crop(top, 2), (16, 16))
     expected = crop(whole[0], 0)
     torch.testing.assert_close(part[0][..., 4:-4, 4:-4],
                                expected[..., 4:-4, 4:-4])
+    # the last steps alone, then the others from there
+    upper = decoder.decode(contexts[1:], votes[1:], crop(top, 2), (8, 8), 1)
+    lower = decoder.decode(contexts[:1], votes[:1], upper[0], (16, 16))
+    torch.testing.assert_close(lower[0], part[0])
+    later = decoder.votes(maps[1:], first=1)
+    torch.testing.assert_close(crop(later[0], 2), votes[1])
 
 
 def test_autocast_and_registry():
