@@ -16,7 +16,6 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
-from mmengine.evaluator import DumpResults
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import RUNNERS
@@ -24,6 +23,7 @@ from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from . import register_all_modules
 from .errors import UserError
+from .runtime import fit_checkpoint
 from .shipped import find_shipped, missing_config_message
 
 __all__ = [
@@ -199,12 +199,14 @@ def adapt_to_cpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg.setdefault('device_ids', None)
 
 
-def add_resume_hook(cfg: Config) -> None:
-    """Add ``ReproducibleResumeHook`` unless the config has it."""
+def add_hooks(cfg: Config) -> None:
+    """Add the hooks that every training has here, unless the config does."""
     hooks = list(cfg.get('custom_hooks') or [])
-    if all(h.get('type') != 'ReproducibleResumeHook' for h in hooks
-           if isinstance(h, dict)):
-        cfg.custom_hooks = hooks + [dict(type='ReproducibleResumeHook')]
+    present = {hook.get('type') for hook in hooks if isinstance(hook, dict)}
+    cfg.custom_hooks = hooks + [
+        dict(type=name) for name in ('ReproducibleResumeHook', 'LoadReportHook')
+        if name not in present
+    ]
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -242,35 +244,28 @@ def check_checkpoint(model: torch.nn.Module, path: str) -> None:
             of auxiliary heads excepted), or differ in shape; names a few and
             tells the counts.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     if not isinstance(checkpoint, dict):
         raise LaunchError(f'{path} holds a {type(checkpoint).__name__}, not '
                           'a checkpoint.')
-    given = checkpoint.get('state_dict', checkpoint)
-    given = {
-        re.sub(r'^module\.', '', key): value
-        for key, value in given.items() if isinstance(value, torch.Tensor)
-    }
-    own = model.state_dict()
-    missing = [k for k in own
-               if k not in given and not k.endswith('num_batches_tracked')]
-    strange = [k for k in given
-               if k not in own and 'auxiliary_head' not in k]
-    differing = [f'{k} ({tuple(given[k].shape)} in the file, '
-                 f'{tuple(own[k].shape)} in the model)' for k in own
-                 if k in given and given[k].shape != own[k].shape]
-    found = [(missing, 'missing from the file'),
-             (strange, 'unknown to the model'),
-             (differing, 'of another shape')]
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    fit = fit_checkpoint(model, checkpoint)
+    found = [
+        (fit.missing, 'missing from the file'),
+        ([key for key in fit.strange if 'auxiliary_head' not in key],
+         'unknown to the model'),
+        ([f'{key} ({shapes})' for key, shapes in fit.differing.items()],
+         'of another shape')
+    ]
     if any(keys for keys, _ in found):
         parts = [f'{len(keys)} keys are {what}: {_some(keys)}'
                  for keys, what in found if keys]
         raise LaunchError(
             f'{path} is a checkpoint of another model than '
-            f'{type(model).__name__} of this config ({len(given)} keys in '
-            f'the file, {len(own)} in the model).\n  ' + '\n  '.join(parts))
+            f'{type(model).__name__} of this config ({len(fit.given)} keys in '
+            f'the file, {len(fit.own)} in the model).\n  '
+            + '\n  '.join(parts))
 
 
 def train(config: str,
@@ -317,7 +312,7 @@ def train(config: str,
             _require_file(checkpoint, 'Checkpoint to resume from')
     elif cfg.get('load_from'):
         _require_file(cfg.load_from, 'load_from of the config')
-    add_resume_hook(cfg)
+    add_hooks(cfg)
     adapt_to_cpu(cfg)
     runner = build_runner(cfg)
     if checkpoint:
@@ -337,7 +332,7 @@ def _write_predictions(cfg: Config, out: str) -> None:
         if not out.endswith(('.pkl', '.pickle')):
             raise LaunchError(f'--out must be a .pkl file, got {out}')
         cfg.test_evaluator = _metrics(cfg) + [
-            dict(type=DumpResults, out_file_path=out)
+            dict(type='DumpDetResults', out_file_path=out)
         ]
         return
     metrics = _metrics(cfg)
@@ -368,6 +363,9 @@ def _show_predictions(cfg: Config, show: bool, show_dir: Optional[str],
 
 
 def _use_tta(cfg: Config) -> None:
+    if 'mask_head' in cfg.model.get('roi_head', {}):
+        raise LaunchError('--tta does not work with instance segmentation: '
+                          "mmdet's DetTTAModel merges boxes alone")
     for key in ('tta_model', 'tta_pipeline'):
         if key not in cfg:
             raise LaunchError(f'--tta needs `{key}` in the config')

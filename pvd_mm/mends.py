@@ -3,7 +3,7 @@
 
 Every mend works in memory (no installed file is edited), does nothing where
 the fault is absent, and may be called repeatedly. :func:`apply_mends` applies
-all of them; ``pvd_mm.register_all_modules()`` and the tools call it.
+them; ``pvd_mm.register_all_modules()`` and the tools call it.
 """
 
 import functools
@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 __all__ = [
     'allow_checkpoint_classes', 'apply_mends', 'keep_checkpoints_safe',
-    'know_installed_distributions', 'resolve_own_configs'
+    'know_installed_distributions', 'let_detectors_use_bfloat16',
+    'resolve_own_configs'
 ]
 
 #: numpy scalar types whose dtypes mmengine's logs are made of.
@@ -159,8 +160,41 @@ def resolve_own_configs() -> None:
     hub.get_config = public.get_config = get_config
 
 
+def let_detectors_use_bfloat16() -> None:
+    """Let mmdet's two-stage detectors train under bfloat16 autocast.
+
+    Fault: mmcv 2.1.0's RoIAlign, and its NMS on a CPU, refuse bfloat16; and
+    mmdet 3.3.0 rounds RoIs to the dtype of the maps, which with bfloat16
+    means to multiples of 8 pixels from 1024 on. Both are done in float32.
+
+    It needs mmdet; it is applied when ``pvd_mm.instance`` is registered.
+    """
+    import torch
+    from mmcv.ops.nms import NMSop, SoftNMSop
+    from mmdet.models.roi_heads import roi_extractors
+
+    def in_float(x):
+        return x.float() if x.dtype == torch.bfloat16 else x
+
+    def mend(owner, wrap):
+        upstream = owner.forward
+        if not hasattr(upstream, '_pvd_mm_mend'):
+            mended = functools.wraps(upstream)(wrap(upstream))
+            mended._pvd_mm_mend = True
+            is_function = issubclass(owner, torch.autograd.Function)
+            owner.forward = staticmethod(mended) if is_function else mended
+
+    for op in (NMSop, SoftNMSop):
+        mend(op, lambda upstream: lambda ctx, boxes, scores, *others: upstream(
+            ctx, in_float(boxes), in_float(scores), *others))
+    for extractor in (roi_extractors.SingleRoIExtractor,
+                      roi_extractors.GenericRoIExtractor):
+        mend(extractor, lambda upstream: lambda self, feats, *args, **kwargs:
+             upstream(self, tuple(map(in_float, feats)), *args, **kwargs))
+
+
 def apply_mends() -> None:
-    """Apply every mend of this module."""
+    """Apply every mend of this module that needs no mmdet."""
     allow_checkpoint_classes()
     keep_checkpoints_safe()
     know_installed_distributions()

@@ -1,24 +1,30 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""What training needs beside the model: exact resuming, bfloat16 on a CPU.
+"""What training needs beside the model: exact resuming, a word on what was
+loaded, bfloat16 on a CPU.
 
 Registered in mmengine's own registries, so that both frameworks find them.
 """
 
 import random
+import re
 from contextlib import contextmanager
 from itertools import islice
-from typing import Iterator, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
 from torch.utils.data import BatchSampler
 
-__all__ = ['CPUAmpOptimWrapper', 'ReproducibleResumeHook']
+__all__ = [
+    'CPUAmpOptimWrapper', 'CheckpointFit', 'LoadReportHook',
+    'ReproducibleResumeHook', 'fit_checkpoint'
+]
 
 
 class _Draw(int):
@@ -117,8 +123,11 @@ class _SkippedIterator:
         return next(self._iterator)
 
     def skip_iter(self, num_iters: int) -> None:
-        """Pass over seen batches (the fork's loop calls this)."""
-        self._seen = 0
+        """Pass over seen batches (the fork's loop calls this): those that
+        the sampler has not left out are loaded."""
+        left_out, self._seen = self._seen, 0
+        for _ in range(num_iters - left_out):
+            next(self._iterator)
 
     def __getattr__(self, name: str):
         return getattr(self.__dict__['_iterator'], name)
@@ -184,6 +193,103 @@ class ReproducibleResumeHook(Hook):
         key = (runner.seed, get_rank(), runner.iter)
         state = np.random.SeedSequence(key).generate_state(1)
         torch.manual_seed(int(state[0]))
+
+
+class CheckpointFit(NamedTuple):
+    """How a checkpoint fits a model; names of tensors.
+
+    Counters of batches that a normalisation has seen are not asked for.
+    """
+    own: List[str]  # those of the model
+    given: List[str]  # those of the file
+    missing: List[str]  # the model has them, the file does not
+    strange: List[str]  # the file has them, the model does not
+    differing: Dict[str, str]  # both have them; how their shapes differ
+
+
+def fit_checkpoint(model: torch.nn.Module, checkpoint: dict) -> CheckpointFit:
+    """Compare a loaded checkpoint with a model; wrappers are looked through.
+
+    Args:
+        model (nn.Module): The model.
+        checkpoint (dict): What the file holds, or its ``state_dict`` alone.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    given = {
+        re.sub(r'^module\.', '', key): value
+        for key, value in checkpoint.get('state_dict', checkpoint).items()
+        if isinstance(value, torch.Tensor)
+    }
+    own = model.state_dict()
+    return CheckpointFit(
+        own=list(own),
+        given=list(given),
+        missing=[key for key in own if key not in given
+                 and not key.endswith('num_batches_tracked')],
+        strange=[key for key in given if key not in own],
+        differing={
+            key: f'{tuple(given[key].shape)} in the file, '
+            f'{tuple(own[key].shape)} in the model'
+            for key in own
+            if key in given and given[key].shape != own[key].shape
+        })
+
+
+def _modules_of(keys: List[str], others: List[str]) -> str:
+    """Name the largest modules that hold only ``keys`` and none of
+    ``others``, with their parts and numbers of tensors."""
+    taken = {key.rsplit('.', n)[0]
+             for key in others for n in range(key.count('.') + 1)}
+    found: Dict[str, list] = {}
+    for key in keys:
+        parts = key.split('.')
+        name = next((name for name in ('.'.join(parts[:n])
+                                       for n in range(1, len(parts)))
+                     if name not in taken), key)
+        found.setdefault(name, []).append(key[len(name) + 1:].split('.')[0])
+    return ', '.join(
+        f'{name} ({", ".join(dict.fromkeys(parts))}; {len(parts)} tensors)'
+        if parts[0] else name for name, parts in found.items())
+
+
+@HOOKS.register_module()
+class LoadReportHook(Hook):
+    """Say before training what ``load_from`` brought, if not everything.
+
+    A detector may start from one with another mask head, a fine-tuned model
+    has other classes. mmengine lists the names of the tensors that do not
+    fit; this hook names the modules: which start anew, and what of the file
+    was left out. Silent when everything fits, and when training is resumed.
+    """
+
+    def __init__(self) -> None:
+        self._fit: Optional[CheckpointFit] = None
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Compare the file with the model, before it is loaded."""
+        self._fit = fit_checkpoint(runner.model, checkpoint)
+
+    def before_train(self, runner) -> None:
+        """Log the comparison."""
+        fit, self._fit = self._fit, None
+        if fit is None or runner._resume or not (fit.missing or fit.strange
+                                                 or fit.differing):
+            return
+        given = set(fit.given)
+        shared = [key for key in fit.own if key in given]
+        taken = len(shared) - len(fit.differing)
+        lines = [f'{runner._load_from}: {taken} of the {len(fit.given)} '
+                 f"tensors of the file are among the model's {len(fit.own)}."]
+        if fit.missing:
+            lines.append('not in the file, start anew: '
+                         f'{_modules_of(fit.missing, shared)}')
+        if fit.strange:
+            lines.append('of the file, left out: '
+                         f'{_modules_of(fit.strange, shared)}')
+        lines += [f'of another shape, left out: {key}, {shapes}'
+                  for key, shapes in fit.differing.items()]
+        runner.logger.warning('\n  '.join(lines))
 
 
 @OPTIM_WRAPPERS.register_module()

@@ -41,7 +41,7 @@ def register_wings() -> list:
     """
     if importlib.util.find_spec('mmengine') is None:
         raise ModuleNotFoundError(f'mmengine is not installed. {INSTALL_HINT}')
-    from .mends import apply_mends
+    from .mends import apply_mends, let_detectors_use_bfloat16
     apply_mends()
     importlib.import_module('pvd_mm.runtime')
     done = []
@@ -49,5 +49,7 @@ def register_wings() -> list:
         if (importlib.util.find_spec(wing) is not None
                 and _framework_works(framework)):
             importlib.import_module(wing)
+            if framework == 'mmdet':
+                let_detectors_use_bfloat16()
             done.append(wing)
     return done

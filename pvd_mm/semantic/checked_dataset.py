@@ -16,16 +16,7 @@ from mmengine import fileio
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
-from pvd_mm.errors import LabelError, MissingDataError
-
-_LISTED = 5  # how many of the offending files or values an error shows
-
-
-def _some(items: list[Any]) -> str:
-    """Join the first few items and say how many more there are."""
-    shown = ', '.join(str(item) for item in items[:_LISTED])
-    more = len(items) - _LISTED
-    return shown + (f' and {more} more' if more > 0 else '')
+from pvd_mm.errors import LabelError, MissingDataError, existing_part, some
 
 
 class LabelCheck:
@@ -87,7 +78,7 @@ class LabelCheck:
             hint = f' {self.hint}' if self.hint else ''
             raise LabelError(
                 f'{self.owner}: the label map {path} holds the values '
-                f'{_some(values)}, which are outside the classes; allowed '
+                f'{some(values)}, which are outside the classes; allowed '
                 f'are 0 to {self.num_classes - 1} ({self.num_classes} '
                 f'classes) and {self.ignore_index} (ignored).{hint}'
             )
@@ -204,9 +195,7 @@ class CheckedDatasetMixin:
         for key, folder in self.data_prefix.items():
             if osp.isdir(folder):
                 continue
-            parent = osp.abspath(folder)
-            while not osp.isdir(parent):
-                parent = osp.dirname(parent)
+            parent = existing_part(folder)
             raise MissingDataError(
                 f"{name}: data_prefix['{key}'] names the folder '{folder}', "
                 f'which does not exist (of its path, {parent} exists; '
@@ -227,7 +216,7 @@ class CheckedDatasetMixin:
             if missing:
                 raise MissingDataError(
                     f'{name}: {len(missing)} of {len(samples)} images listed '
-                    f'in {self.ann_file} do not exist: {_some(missing)}.'
+                    f'in {self.ann_file} do not exist: {some(missing)}.'
                 )
         if self.data_prefix.get('seg_map_path') is None:
             return
@@ -238,7 +227,7 @@ class CheckedDatasetMixin:
             raise MissingDataError(
                 f'{name}: {len(missing)} of {len(samples)} images have no '
                 f'label map. First image: {pairs[missing[0]]}; missing: '
-                f'{_some(missing)}.' + (f' {hint}' if hint else '')
+                f'{some(missing)}.' + (f' {hint}' if hint else '')
             )
 
     def _absent(self, samples: list[dict], key: str, suffix: str) -> list[str]:

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from packaging_helpers import losses, python, run
 
+from pvd_mm.samples import make_shapes_sample
+from pvd_mm.shipped import mim_root
+
 MIM = Path(sys.executable).with_name('mim')
 NAME = 'pvd_r18-stage_1xb4-90k_cityscapes-512x1024'
 
@@ -108,3 +111,23 @@ def test_through_mmseg_s_own_train_py(project, checkpoint):
     mim('train', framework, dumped, '-y', '--gpus', 0, '--work-dir', 'own',
         '--cfg-options', 'train_cfg.max_iters=2', 'resume=False', cwd=project)
     assert sorted(losses(project / 'own')) == [1, 2]
+
+
+@needs_install
+@pytest.mark.parametrize('by', ['pvd_mm', 'mmdet'])
+def test_a_detector(by, tmp_path):
+    """Shipped, trained and tested through mim; by its path mmdet takes it
+    as well as we do."""
+    config = mim_root() / 'configs/pvd_mask_rcnn' / (
+        'pvd-mask-rcnn_r18-c4-c32_1xb4-600_shapes-192x256.py')
+    make_shapes_sample(str(tmp_path / 'data/shapes'), train=12, val=2)
+    if by == 'mmdet':
+        by = installed('onedl-mmdetection', 'mmdet')
+    options = ('--gpus', 0, '--work-dir', 'out', '--cfg-options',
+               'default_hooks.logger.interval=1', 'train_cfg.max_iters=2')
+    mim('train', by, config, '-y', *options, cwd=tmp_path)
+    assert sorted(losses(tmp_path / 'out')) == [1, 2]
+    out = mim('test', by, config, '--checkpoint', 'out/iter_2.pth', *options,
+              cwd=tmp_path)
+    for metric in ('bbox_mAP', 'segm_mAP', 'boundary_mAP'):
+        assert f'coco/{metric}' in out

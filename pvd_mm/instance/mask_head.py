@@ -1,0 +1,337 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The mask head for mmdet."""
+from typing import List, Optional, Sequence, Tuple, Union
+
+import torch
+import torch.nn.functional as F
+from mmcv.ops import roi_align
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from torch import Tensor
+
+from pvd_mm.decoder import PixelVotingDecoder
+from pvd_mm.ops.checks import check_choice
+
+VOTES_FROM = ('image', 'roi')
+
+
+@MODELS.register_module()
+class PVDMaskHead(FCNMaskHead):
+    """Pixel Voting Decoder head for instance segmentation (section 4.3).
+
+    Decodes the primary mask of a RoI down the encoder's levels, every step
+    doubling its side: 7 → 14 → 28 → 56. Votes are regressed once per image, on
+    the backbone's maps, and cropped per RoI; so is what a map adds to the
+    fused M. RoIs are the batch of the decoder, which is that of the semantic
+    head, unchanged.
+
+    ======== ====================================== ======================
+    symbol   meaning                                shape
+    ======== ====================================== ======================
+    z_l      encoder maps of the image, finest      (N, C_l, H_l, W_l)
+             first
+    R        RoIs of all images
+    n_l      side of the RoI's grid at level l      7 at its start, times
+                                                    the stride of each step
+    V_l      votes of step l, z_l to z_{l+1}, at    (R, G·k²,
+             the RoI's grid                         n_{l+1}, n_{l+1})
+    y_l      the decoded mask                       (R, C_obj, n_l, n_l)
+    C_obj    1 with ``class_agnostic``, else
+             ``num_classes``
+    ======== ====================================== ======================
+
+    **What cropping does to a vote.** A vote says how strongly one pixel of
+    z_l belongs to a pixel of z_{l+1} beside it. A RoI's grid has n_{l+1}
+    cells a side, however many pixels g·n_{l+1} of z_{l+1} the RoI covers.
+    Votes are sampled at the cells (RoIAlign, which averages over a cell) and
+    then used between cells: with g = 1 they mean what they say; with g > 1 the
+    vote for the next pixel speaks for the next cell, g pixels on; with g < 1
+    neighbouring cells share a pixel's votes, and the mask is smoother than its
+    grid. What votes start as, plain upsampling, holds for any g. With
+    ``votes_from='roi'`` not the votes are cropped but the maps, and the
+    votes are regressed between the cells themselves: they mean what they say
+    for every g, for more time and memory (both maps are cropped with all
+    their channels). The last step of a C4 detector, whose top map is made
+    inside the RoI, is always of that kind.
+
+    Args:
+        in_channels (Sequence[int]): Channels of z_0 … z_L, finest first.
+        num_classes (int): Defaults to 80.
+        class_agnostic (bool): Decode one mask per RoI, that of its label,
+            instead of one per class. Defaults to False.
+        mask_size (int): Side of the decoded mask; this sets the depth.
+            RoIs that start so low that z_0 is reached before are
+            interpolated. Defaults to 56.
+        roi_feat_size (int): Side of the primary mask. Defaults to 7.
+        finest_stride (int): Stride of z_0, in pixels of the image.
+            Defaults to 4.
+        strides (Sequence[int], optional): Strides between consecutive maps.
+            Defaults to None, which is 2 for each.
+        votes_from (str): 'image' or 'roi', see above. Defaults to 'image'.
+        sampling_ratio (int): Of the cropping RoIAlign: samples per side of a
+            cell, 0 for as many as pixels. Defaults to 0.
+        coarse_loss_weight (float): Weight of the mask losses at the sides
+            before the last; 0 for none. Defaults to 0.
+        loss_mask (dict, optional): The mask loss. Defaults to cross entropy.
+        kernel_size, groups, vote_channels, vote_norm, vote_start,
+        formulation, backend, norm_cfg, act_cfg: See
+            :class:`pvd_mm.decoder.PixelVotingDecoder`.
+
+    Raises:
+        ValueError: If an argument is out of range, or ``mask_size`` is no
+            side that the steps lead to.
+    """
+
+    def __init__(self,
+                 in_channels: Sequence[int],
+                 num_classes: int = 80,
+                 class_agnostic: bool = False,
+                 mask_size: int = 56,
+                 roi_feat_size: int = 7,
+                 finest_stride: int = 4,
+                 strides: Optional[Sequence[int]] = None,
+                 votes_from: str = 'image',
+                 sampling_ratio: int = 0,
+                 coarse_loss_weight: float = 0.,
+                 loss_mask: Optional[dict] = None,
+                 init_cfg: Optional[dict] = None,
+                 **decoder) -> None:
+        # The contract is FCNMaskHead's, its layers are not.
+        super().__init__(
+            num_convs=0,
+            in_channels=1,
+            roi_feat_size=roi_feat_size,
+            num_classes=num_classes,
+            class_agnostic=class_agnostic,
+            upsample_cfg=dict(type=None),
+            loss_mask=loss_mask or dict(
+                type='CrossEntropyLoss', use_mask=True, loss_weight=1.),
+            init_cfg=init_cfg)
+        self.conv_logits = None
+        check_choice('votes_from', votes_from, VOTES_FROM)
+        if finest_stride < 1:
+            raise ValueError('finest_stride must be a number of pixels, but '
+                             f'got {finest_stride}')
+        if coarse_loss_weight < 0:
+            raise ValueError('coarse_loss_weight must not be negative, but '
+                             f'got {coarse_loss_weight}')
+        self.decoder = PixelVotingDecoder(
+            in_channels,
+            1 if class_agnostic else num_classes,
+            strides=strides or [2] * (len(in_channels) - 1),
+            **decoder)
+        self.mask_size = mask_size
+        self.votes_from = votes_from
+        self.sampling_ratio = sampling_ratio
+        self.coarse_loss_weight = coarse_loss_weight
+        #: Strides of z_0 … z_L in pixels of the image
+        self.map_strides = [finest_stride]
+        for stride in self.decoder.strides:
+            self.map_strides.append(self.map_strides[-1] * stride)
+        sides = self._sides(self.top)
+        if mask_size != sides[0]:
+            ratio = self.map_strides[-1] // finest_stride
+            raise ValueError(
+                f'mask_size must be a side that the steps from '
+                f'roi_feat_size={roi_feat_size} by the strides '
+                f'{list(self.decoder.strides)[::-1]} lead to, at most '
+                f'{roi_feat_size * ratio}, but got {mask_size}')
+
+    @property
+    def top(self) -> int:
+        """The level L of the coarsest map."""
+        return len(self.decoder.in_channels) - 1
+
+    def _sides(self, start: int) -> List[int]:
+        """Sides of the grids of a RoI that starts at a level, finest first;
+        the last one, ``roi_feat_size``, is that of its start."""
+        sides = [self.roi_feat_size[0]]
+        for stride in reversed(self.decoder.strides[:start]):
+            if sides[0] >= self.mask_size:
+                break
+            sides.insert(0, sides[0] * stride)
+        return sides
+
+    def finest_level(self, starts: Sequence[int]) -> int:
+        """The finest level that RoIs with these starts are decoded to."""
+        return min(start + 1 - len(self._sides(start)) for start in starts)
+
+    def level_of(self, stride: int) -> int:
+        """The last map of so many pixels' stride.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if stride not in self.map_strides:
+            raise ValueError(
+                f'the RoI extractor works on a map of stride {stride}, but '
+                f"the mask head's maps have the strides {self.map_strides} "
+                '(finest_stride and strides)')
+        return max(level for level, found in enumerate(self.map_strides)
+                   if found == stride)
+
+    def forward(self,
+                primary: Tensor,
+                rois: Tensor,
+                starts: Tensor,
+                maps: Sequence[Tensor],
+                roi_maps: Optional[Tuple[Tensor, Tensor]] = None
+                ) -> List[Tensor]:
+        """Decode primary masks.
+
+        Args:
+            primary (Tensor): (R, C_obj, 7, 7).
+            rois (Tensor): (R, 5), as mmdet's ``bbox2roi`` makes them.
+            starts (Tensor): (R,), the level that each RoI starts at.
+            maps (Sequence[Tensor]): z_0 … z_L of the images,
+                (N, C_l, H_l, W_l), without z_L where ``roi_maps`` brings it.
+                Finer maps before them are passed over.
+            roi_maps (tuple[Tensor, Tensor], optional): z_{L-1} and z_L of
+                the RoIs, (R, C, 14, 14) and (R, C, 7, 7), where the last
+                step is made inside the RoI. Defaults to None.
+
+        Returns:
+            list[Tensor]: Masks before the sigmoid, (R, C_obj, n, n), n =
+            56, 28, …, 7.
+
+        Raises:
+            ValueError: If the maps don't fit ``in_channels``.
+        """
+        maps = self._select_maps(maps, roi_maps)
+        parts = self._image_parts(maps)
+        levels = range(self.top + 1) if roi_maps is None else [self.top]
+        sides = sorted(set(self._sides(self.top)), reverse=True)
+        dtype = torch.promote_types(primary.dtype, torch.float)
+        if len(levels) == 1:  # nothing to sort, nothing to copy
+            found = self._decode(primary, rois, levels[0], maps, parts,
+                                 roi_maps)
+            return [masks.to(dtype) for masks in self._at(found, sides)]
+        decoded = [
+            primary.new_zeros(*primary.shape[:2], side, side, dtype=dtype)
+            for side in sides
+        ]
+        # Levels without a RoI are gone through as well: every parameter must
+        # get a gradient, in every process.
+        for start in levels:
+            where = (starts == start).nonzero().squeeze(1)
+            if len(where) == 0 and not self.training:
+                continue
+            found = self._decode(primary[where], rois[where], start, maps,
+                                 parts, None)
+            for result, masks in zip(decoded, self._at(found, sides)):
+                result[where] = masks.to(result.dtype)
+        return decoded
+
+    def _select_maps(self, maps: Sequence[Tensor],
+                     roi_maps: Optional[Sequence[Tensor]]
+                     ) -> Sequence[Tensor]:
+        inside = [] if roi_maps is None else [roi_maps[1]]
+        maps = maps[-(self.top + 1 - len(inside)):]
+        given = [z.size(1) for z in (*maps, *inside)]
+        if given != list(self.decoder.in_channels):
+            raise ValueError(
+                f'in_channels={list(self.decoder.in_channels)} does not fit '
+                f"the backbone's maps{' and that of the RoI' * len(inside)}, "
+                f'which have {given} channels')
+        return maps
+
+    def _image_parts(self, maps: Sequence[Tensor]) -> List[Tensor]:
+        """What is cropped: per step the votes and what the map adds to M,
+        one after the other in the channels."""
+        contexts = self.decoder.contexts(maps[1:])
+        if self.votes_from == 'roi':
+            return contexts
+        votes = self.decoder.votes(maps)
+        return [torch.cat(pair, 1) for pair in zip(votes, contexts)]
+
+    def _crop(self, x: Tensor, rois: Tensor, level: int,
+              side: int) -> Tensor:
+        """A map of a level at the grid of each RoI, (R, C, side, side)."""
+        if len(rois) == 0:  # keeps the graph whole
+            return F.interpolate(x[:0], (side, side))
+        x = x.to(torch.promote_types(x.dtype, torch.float))  # no bfloat16
+        return roi_align(x, rois.to(x.dtype), (side, side),
+                         1 / self.map_strides[level], self.sampling_ratio,
+                         'avg', True)
+
+    def _decode(self, primary: Tensor, rois: Tensor, start: int,
+                maps: Sequence[Tensor], parts: Sequence[Tensor],
+                roi_maps: Optional[Sequence[Tensor]]) -> List[Tensor]:
+        """Decode RoIs that start at one level; y_l, finest first."""
+        sides = self._sides(start)
+        first = start - len(sides) + 1
+        if first == start:
+            return [primary]
+        on_image = start if roi_maps is None else start - 1
+        crops = [
+            self._crop(parts[step], rois, step + 1, side)
+            for step, side in zip(range(first, on_image), sides[1:])
+        ]
+        channels = self.decoder.channels
+        if self.votes_from == 'image':
+            votes = [crop[:, :-channels] for crop in crops]
+        else:
+            cells = [
+                self._crop(maps[level], rois, level, side)
+                for level, side in zip(range(first, on_image + 1), sides)
+            ]
+            votes = self.decoder.votes(cells, first) if crops else []
+        contexts = [crop[:, -channels:] for crop in crops]
+        if roi_maps is not None:
+            votes += self.decoder.votes(roi_maps, on_image)
+            contexts += self.decoder.contexts(roi_maps[1:], on_image)
+        return self.decoder.decode(contexts, votes, primary,
+                                   (sides[0], sides[0]), first)
+
+    def _at(self, decoded: Sequence[Tensor],
+            sides: Sequence[int]) -> List[Tensor]:
+        """The masks at these sides: the finest map of a side, or, where
+        decoding ends before, the last one interpolated."""
+        by_side = {}
+        for y in decoded:
+            by_side.setdefault(y.size(-1), y)
+        last = decoded[0]
+        return [
+            by_side[side] if side in by_side else F.interpolate(
+                last, (side, side), mode='bilinear', align_corners=False)
+            for side in sides
+        ]
+
+    def loss_and_target(self, mask_preds: Union[Tensor, Sequence[Tensor]],
+                        sampling_results: list, batch_gt_instances: list,
+                        rcnn_train_cfg: ConfigDict) -> dict:
+        """The losses of :meth:`forward`'s result, or of its finest part.
+
+        ``loss_mask`` at the finest side, and with ``coarse_loss_weight``
+        ``loss_mask_7`` and so on at the others, against targets of their own
+        size.
+
+        Raises:
+            ValueError: If ``rcnn_train_cfg`` asks for targets of another
+                size than ``mask_size``.
+        """
+        if rcnn_train_cfg.get('mask_size', self.mask_size) != self.mask_size:
+            raise ValueError(
+                f'train_cfg.rcnn.mask_size={rcnn_train_cfg.mask_size} is the '
+                'size of the targets and must be that of the mask head, '
+                f'mask_size={self.mask_size}')
+        if isinstance(mask_preds, Tensor):
+            mask_preds = [mask_preds]
+        result = super().loss_and_target(mask_preds[0], sampling_results,
+                                         batch_gt_instances, rcnn_train_cfg)
+        if self.coarse_loss_weight:
+            for masks in mask_preds[1:]:
+                cfg = ConfigDict(rcnn_train_cfg, mask_size=masks.size(-1))
+                coarse = super().loss_and_target(
+                    masks, sampling_results, batch_gt_instances, cfg)
+                result['loss_mask'][f'loss_mask_{masks.size(-1)}'] = (
+                    self.coarse_loss_weight * coarse['loss_mask']['loss_mask'])
+        return result
+
+    def get_targets(self, sampling_results: list, batch_gt_instances: list,
+                    rcnn_train_cfg: ConfigDict) -> Tensor:
+        """The masks of the positive RoIs, (R, n, n), zeros and ones."""
+        cfg = ConfigDict(rcnn_train_cfg)
+        cfg.setdefault('mask_size', self.mask_size)
+        return super().get_targets(sampling_results, batch_gt_instances, cfg)

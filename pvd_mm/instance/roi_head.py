@@ -1,0 +1,200 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The RoI head for mmdet."""
+from typing import List, NamedTuple, Optional
+
+import torch
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.task_modules.samplers import SamplingResult
+from mmdet.models.utils import empty_instances
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox2roi
+from mmdet.utils import InstanceList
+from torch import Tensor
+
+from .class_activation import check_box_head, class_activation
+from .detectors import FeatureMaps
+from .mask_head import PVDMaskHead
+
+
+class RoIFeatures(NamedTuple):
+    """What was extracted for R RoIs, and what the shared head (res5 of a C4
+    detector) made of it; without a shared head the same twice."""
+    pooled: Tensor
+    top: Tensor
+
+    def of(self, which: Tensor) -> 'RoIFeatures':
+        """Those of some RoIs."""
+        return RoIFeatures(self.pooled[which], self.top[which])
+
+
+@MODELS.register_module()
+class PVDRoIHead(StandardRoIHead):
+    """mmdet's ``StandardRoIHead`` with a mask branch that decodes by votes.
+
+    The primary mask of a RoI is the box head's classifier applied to every
+    pixel of the RoI's features, see
+    :func:`pvd_mm.instance.class_activation.class_activation`. It
+    starts at the level of the RoI: inside the RoI where a shared head makes
+    the top map (C4), else at the level that the RoI extractor assigned (FPN).
+    :class:`PVDMaskHead` decodes it from there down.
+
+    The detector must hand out the backbone's maps, as
+    :class:`pvd_mm.instance.PVDMaskRCNN` does.
+
+    Args:
+        train_classifier (bool): Whether the gradient of the mask losses
+            reaches the classifier. Defaults to True.
+        **kwargs: Arguments of ``StandardRoIHead``.
+
+    Raises:
+        TypeError: If the heads are of a kind that does not work together.
+        ValueError: If their numbers of classes or their strides differ.
+    """
+
+    def __init__(self, *args, train_classifier: bool = True,
+                 **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.train_classifier = train_classifier
+        if not self.with_mask:
+            return
+        if not isinstance(self.mask_head, PVDMaskHead):
+            raise TypeError('the mask_head of a PVDRoIHead must be a '
+                            f'PVDMaskHead, but is a '
+                            f'{type(self.mask_head).__name__}')
+        check_box_head(self.bbox_head)
+        if self.mask_head.num_classes != self.bbox_head.num_classes:
+            raise ValueError(
+                'bbox_head and mask_head must have the same num_classes, but '
+                f'got {self.bbox_head.num_classes} and '
+                f'{self.mask_head.num_classes}')
+        self._starts = self._start_levels()
+        unused = self.mask_head.finest_level(self._starts)
+        if unused:
+            raise ValueError(
+                f'mask_size={self.mask_head.mask_size} is reached before the '
+                f"mask head's first {unused} maps: leave them out of its "
+                'in_channels (and strides), and set finest_stride='
+                f'{self.mask_head.map_strides[unused]}')
+
+    def _start_levels(self) -> List[int]:
+        """The level that a RoI starts at, for each level of the extractor."""
+        head, strides = self.mask_head, self.mask_roi_extractor.featmap_strides
+        if not self.with_shared_head:
+            return [head.level_of(stride) for stride in strides]
+        if list(strides) != head.map_strides[-2:-1]:
+            raise ValueError(
+                'a shared head makes the top map inside the RoI, so the RoI '
+                'extractor must work on the last but one map of the mask '
+                f'head, featmap_strides={head.map_strides[-2:-1]}, but has '
+                f'{list(strides)}')
+        return [head.top]
+
+    def _bbox_forward(self, x: FeatureMaps, rois: Tensor) -> dict:
+        """As in ``StandardRoIHead``, but ``bbox_feats`` are
+        :class:`RoIFeatures`."""
+        features = self._extract(self.bbox_roi_extractor, x, rois)
+        cls_score, bbox_pred = self.bbox_head(features.top)
+        return dict(
+            cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=features)
+
+    def _extract(self, extractor, x: FeatureMaps,
+                 rois: Tensor) -> RoIFeatures:
+        pooled = extractor(x[:extractor.num_inputs], rois)
+        top = self.shared_head(pooled) if self.with_shared_head else pooled
+        return RoIFeatures(pooled, top)
+
+    def _mask_forward(self,
+                      x: FeatureMaps,
+                      rois: Tensor,
+                      labels: Optional[Tensor] = None,
+                      features: Optional[RoIFeatures] = None) -> dict:
+        """Decode the masks of RoIs.
+
+        Args:
+            x (FeatureMaps): The maps, with those of the backbone.
+            rois (Tensor): (R, 5).
+            labels (Tensor, optional): Their classes, (R,). Defaults to None:
+                those that the box head finds.
+            features (RoIFeatures, optional): Their features. Defaults to
+                None: they are extracted.
+
+        Returns:
+            dict: ``mask_preds``, (R, C_obj, n, n), and ``all_preds``, those
+            of all sides.
+
+        Raises:
+            TypeError: If the detector does not hand out the backbone's maps.
+        """
+        if not isinstance(x, FeatureMaps):
+            raise TypeError(
+                "PVDRoIHead needs the backbone's maps: give the detector "
+                "type='PVDMaskRCNN', or put pvd_mm.instance.EncoderMaps in "
+                'front of its class')
+        head = self.mask_head
+        if features is None:
+            features = self._extract(self.mask_roi_extractor, x, rois)
+        if head.class_agnostic and labels is None:
+            scores, _ = self.bbox_head(features.top)
+            labels = scores[:, :self.bbox_head.num_classes].argmax(1)
+        primary = class_activation(self.bbox_head, features.top,
+                                   labels if head.class_agnostic else None,
+                                   self.train_classifier)
+        levels = rois.new_zeros(len(rois), dtype=torch.long)
+        if len(self._starts) > 1:
+            # as the extractor does, which rounds RoIs where its maps are half
+            half = x[0].dtype == torch.half
+            levels = self.mask_roi_extractor.map_roi_levels(
+                rois.half() if half else rois, len(self._starts))
+        starts = levels.new_tensor(self._starts)[levels]
+        masks = head(primary, rois, starts, x.encoder,
+                     features if self.with_shared_head else None)
+        return dict(mask_preds=masks[0], all_preds=masks)
+
+    def mask_loss(self, x: FeatureMaps,
+                  sampling_results: List[SamplingResult],
+                  bbox_feats: RoIFeatures,
+                  batch_gt_instances: InstanceList) -> dict:
+        """The mask losses of the positive RoIs, as in
+        ``StandardRoIHead``."""
+        rois = bbox2roi([res.pos_priors for res in sampling_results])
+        labels = torch.cat([res.pos_gt_labels for res in sampling_results])
+        features = None
+        if self.share_roi_extractor:
+            positive = torch.cat([
+                torch.cat([
+                    torch.ones(len(res.pos_priors), dtype=torch.bool),
+                    torch.zeros(len(res.neg_priors), dtype=torch.bool)
+                ]) for res in sampling_results
+            ])
+            features = bbox_feats.of(positive.to(rois.device))
+        results = self._mask_forward(x, rois, labels, features)
+        losses = self.mask_head.loss_and_target(
+            mask_preds=results['all_preds'],
+            sampling_results=sampling_results,
+            batch_gt_instances=batch_gt_instances,
+            rcnn_train_cfg=self.train_cfg)
+        results.update(loss_mask=losses['loss_mask'])
+        return results
+
+    def predict_mask(self,
+                     x: FeatureMaps,
+                     batch_img_metas: List[dict],
+                     results_list: InstanceList,
+                     rescale: bool = False) -> InstanceList:
+        """Add masks to detected boxes, as in ``StandardRoIHead``."""
+        rois = bbox2roi([res.bboxes for res in results_list])
+        if len(rois) == 0:
+            return empty_instances(
+                batch_img_metas,
+                rois.device,
+                task_type='mask',
+                instance_results=results_list,
+                mask_thr_binary=self.test_cfg.mask_thr_binary)
+        labels = torch.cat([res.labels for res in results_list])
+        masks = self._mask_forward(x, rois, labels)['mask_preds']
+        return self.mask_head.predict_by_feat(
+            mask_preds=masks.split([len(res) for res in results_list]),
+            results_list=results_list,
+            batch_img_metas=batch_img_metas,
+            rcnn_test_cfg=self.test_cfg,
+            rescale=rescale)

@@ -1,0 +1,144 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Whole detectors on whatever a batch may bring, alone and in two
+processes."""
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from instance_helpers import (
+    BOXES,
+    PVD,
+    batch,
+    detector,
+    losses,
+    predict,
+    sample,
+    total,
+)
+from packaging_helpers import run
+
+from pvd_mm.instance import EncoderMaps, FeatureMaps
+
+SIZE = (96, 96)
+BATCHES = {
+    'one image': [sample(SIZE, BOXES)],
+    'of different sizes': [
+        sample((64, 128), BOXES[:1]), sample((97, 61), BOXES[:1])],
+    'an image without annotations': [sample(SIZE, BOXES), sample(SIZE, [])],
+    'no annotations': [sample(SIZE, []), sample(SIZE, [])],
+    'crowds beside': [sample(SIZE, BOXES[1:], ignore=BOXES[:1])],
+    'crowds alone': [sample(SIZE, [], ignore=BOXES[:1])],
+    'on the border': [
+        sample(SIZE, [[0, 0, 96, 96], [90, 0, 96, 96], [0, 95, 96, 96]])],
+    'outside': [sample(SIZE, [[100, 100, 140, 150], [-20, -20, 10, 10]])],
+    'a tiny image': [sample((33, 35), [[1, 1, 30, 30]])],
+}
+
+
+@pytest.fixture(scope='module', params=PVD)
+def model(request):
+    return detector(request.param)
+
+
+@pytest.mark.parametrize('proposals', (True, False))
+@pytest.mark.parametrize('kind', BATCHES)
+def test_any_batch(model, kind, proposals):
+    """Finite losses, and a gradient for every parameter: a process without
+    one would keep the others waiting."""
+    # a least size that no box reaches
+    least = 0 if proposals else 10000
+    model.train_cfg.rpn_proposal.min_bbox_size = least
+    model.test_cfg.rpn.min_bbox_size = least
+    model.train().zero_grad()
+    result = losses(model, batch(*(s.clone() for s in BATCHES[kind])))
+    loss = total(result)
+    assert loss.isfinite()
+    annotated = any(len(s.gt_instances) for s in BATCHES[kind])
+    assert bool(result['loss_mask'] > 0) is annotated
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    assert all(b.isfinite().all() for b in model.buffers())
+    data = batch(*(s.clone() for s in BATCHES[kind]))
+    for given, found in zip(data['data_samples'], predict(model, data)):
+        found = found.pred_instances
+        assert found.masks.shape == (len(found), *given.ori_shape)
+        assert bool(len(found)) is proposals
+    data = model.data_preprocessor(data, training=False)
+    with torch.no_grad():
+        scores, boxes, masks = model(**data, mode='tensor')[0]
+    assert len(scores) == len(boxes) == len(masks)
+    assert masks.shape[2:] == (56, 56) and masks.isfinite().all()
+
+
+@pytest.mark.parametrize('name', PVD)
+def test_masks_have_the_size_of_the_original_image(name):
+    data = batch(sample((96, 80), BOXES, scale=2.))
+    found = predict(detector(name), data)[0].pred_instances
+    assert found.masks.shape[1:] == (48, 40)
+    assert found.bboxes[:, 2].max() <= 40
+
+
+@pytest.mark.parametrize('name,encoder', [(PVD[0], 3), (PVD[1], 7)])
+def test_what_the_roi_head_is_given(name, encoder):
+    """mmdet's maps as in the baseline, the backbone's beside them."""
+    model = detector(name)
+    baseline = detector(name.removeprefix('pvd-'))
+    missing, strange = baseline.load_state_dict(model.state_dict(), False)
+    assert all('mask_head' in key for key in missing + strange)
+    image = torch.randn(1, 3, 96, 64)
+    maps = model.eval().extract_feat(image)
+    assert isinstance(maps, FeatureMaps) and isinstance(model, EncoderMaps)
+    assert len(maps.encoder) == encoder
+    expected = baseline.eval().extract_feat(image)
+    assert len(maps) == len(expected)
+    for ours, theirs in zip(maps, expected):
+        torch.testing.assert_close(ours, theirs)
+
+
+def worker(rank, port):
+    """Some steps of training; there is nothing in the images of the second
+    process, nor in anyone's at the second step."""
+    import torch.distributed as dist
+    from mmengine.model import MMDistributedDataParallel
+    from mmengine.optim import OptimWrapper
+    dist.init_process_group(
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank,
+        world_size=2)
+    for name in PVD:
+        model = MMDistributedDataParallel(detector(name),
+                                          find_unused_parameters=False)
+        optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01))
+        found = []
+        for step in range(3):
+            empty = rank == 1 or step == 1
+            result = model.train_step(
+                batch(sample(SIZE, [] if empty else BOXES)), optimizer)
+            found.append(result['loss_mask'].item() > 0)
+        for parameter in model.parameters():
+            both = [torch.empty_like(parameter) for _ in range(2)]
+            dist.all_gather(both, parameter.detach())
+            assert torch.equal(*both)
+        print(f'{name} has masks: {found}')
+
+
+def test_two_processes_one_of_them_without_a_positive():
+    """Neither waits for the other, and their weights stay the same."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    with ThreadPoolExecutor() as pool:
+        done = [pool.submit(run, sys.executable, __file__, rank, port,
+                            PYTHONPATH=':'.join(sys.path))
+                for rank in (0, 1)]
+        outs = [future.result() for future in done]
+    for name in PVD:
+        assert f'{name} has masks: [True, False, True]' in outs[0]
+        assert f'{name} has masks: [False, False, False]' in outs[1]
+
+
+if __name__ == '__main__':
+    worker(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,230 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The RoI head: what it hands from the box head and the maps to the masks."""
+import pytest
+import torch
+from instance_helpers import (
+    BOXES,
+    CLASSES,
+    PVD,
+    batch,
+    detector,
+    losses,
+    sample,
+)
+from mmdet.structures.bbox import bbox2roi
+from mmengine.structures import InstanceData
+
+from pvd_mm.instance import class_activation
+
+C4, FPN = PVD
+
+
+def maps_of(model, data=None):
+    data = model.data_preprocessor(data or batch(), training=False)
+    return model.extract_feat(data['inputs']), data['data_samples']
+
+
+def stir(model):
+    """Random weights where training starts at zero."""
+    torch.manual_seed(1)
+    for parameter in model.roi_head.mask_head.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    return model.eval()
+
+
+# smaller than 24 pixels: C2; than 48: C3; than 96: C4; else C5
+SIZES = torch.tensor([[3., 5, 20, 21], [30, 40, 65, 75], [9, 9, 80, 77],
+                      [0, 0, 112, 96], [50, 60, 66, 68]])
+
+
+@pytest.mark.parametrize('changes', [
+    dict(), {'roi_head.mask_head.votes_from': 'roi'},
+    {'roi_head.mask_head.class_agnostic': True}])
+@pytest.mark.parametrize('name', PVD)
+def test_masks_are_the_decoded_class_activation(name, changes):
+    model = stir(detector(name, **changes))
+    head = model.roi_head
+    x, _ = maps_of(model)
+    rois = bbox2roi([SIZES, SIZES[:2] + 1])
+    labels = torch.tensor([0, 1, 2, 2, 1, 0, 0])
+    with torch.no_grad():
+        found = head._mask_forward(x, rois, labels)
+        pooled = head.bbox_roi_extractor(x, rois)
+        top = head.shared_head(pooled) if name == C4 else pooled
+        agnostic = head.mask_head.class_agnostic
+        primary = class_activation(head.bbox_head, top,
+                                   labels if agnostic else None)
+        starts = [3] * 7 if name == C4 else [3, 4, 5, 6, 3, 3, 4]
+        expected = head.mask_head(primary, rois, torch.tensor(starts),
+                                  x.encoder,
+                                  (pooled, top) if name == C4 else None)
+    assert [y.size(-1) for y in expected] == [56, 28, 14, 7]
+    assert found['mask_preds'].shape == (7, 1 if agnostic else CLASSES, 56, 56)
+    for y, again in zip(expected, found['all_preds']):
+        torch.testing.assert_close(y, again)
+    assert (expected[0][0] - expected[0][1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize('name', PVD)
+def test_class_agnostic_starts_as_the_mask_of_the_label(name):
+    per_class = detector(name)
+    agnostic = detector(name, **{'roi_head.mask_head.class_agnostic': True})
+    agnostic.load_state_dict({
+        k: v for k, v in per_class.state_dict().items() if 'fuse' not in k
+    }, strict=False)
+    labels = torch.tensor([0, 1, 2, 2, 1])
+    rois = bbox2roi([SIZES])
+    masks = []
+    for model in (per_class, agnostic):
+        for step in model.roi_head.mask_head.decoder.steps:
+            torch.nn.init.zeros_(step.fuse.weight)
+        with torch.no_grad():
+            masks.append(model.eval().roi_head._mask_forward(
+                maps_of(model)[0], rois, labels)['mask_preds'])
+    torch.testing.assert_close(masks[0][range(5), labels], masks[1][:, 0])
+
+
+@pytest.mark.parametrize('train', (True, False))
+@pytest.mark.parametrize('name', PVD)
+def test_the_classifier_is_trained_by_the_masks_or_not(name, train):
+    model = detector(name, **{'roi_head.train_classifier': train})
+    result = losses(model)
+    assert {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'acc',
+            'loss_mask', 'loss_mask_28', 'loss_mask_14',
+            'loss_mask_7'} == set(result)
+    result['loss_mask'].backward()
+    head = model.roi_head.bbox_head
+    assert bool(head.fc_cls.weight.grad is not None) is train
+    assert head.fc_reg.weight.grad is None
+    assert model.backbone.conv1.weight.grad.any()
+    if name == C4:
+        assert model.roi_head.shared_head.layer4[0].conv1.weight.grad.any()
+
+
+@pytest.mark.parametrize('name', PVD)
+def test_an_extractor_of_its_own(name):
+    """As configured for the boxes it gives the same as the shared one."""
+    shared = detector(name).eval()
+    extractor = dict(
+        type='SingleRoIExtractor', out_channels=32, featmap_strides=[16],
+        roi_layer=dict(type='RoIAlign', sampling_ratio=0, output_size=14))
+    if name == FPN:
+        extractor.update(out_channels=16, featmap_strides=[4, 8, 16, 32],
+                         finest_scale=12)
+        extractor['roi_layer']['output_size'] = 7
+    own = detector(name, **{
+        'roi_head.mask_roi_extractor': dict(extractor, _delete_=True)}).eval()
+    own.load_state_dict(shared.state_dict())
+    assert not own.roi_head.share_roi_extractor
+    found = []
+    for model in (shared, own):
+        torch.manual_seed(0)
+        found.append(losses(model)['loss_mask'])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize('name', PVD)
+def test_coarse_losses(name):
+    model = detector(name, **{'roi_head.mask_head.coarse_loss_weight': 0.5})
+    result = losses(model)
+    assert {'loss_mask', 'loss_mask_28', 'loss_mask_14',
+            'loss_mask_7'} <= set(result)
+
+
+@pytest.mark.parametrize('changes,kind,message', [
+    ({'roi_head.mask_head': dict(
+        type='FCNMaskHead', num_classes=3)}, TypeError,
+     'must be a PVDMaskHead, but is a FCNMaskHead'),
+    ({'roi_head.mask_head.num_classes': 4}, ValueError,
+     'same num_classes, but got 3 and 4'),
+    ({'roi_head.bbox_head': dict(
+        _delete_=True, type='DoubleConvFCBBoxHead', num_convs=1, num_fcs=1,
+        in_channels=8, num_classes=3)}, TypeError, 'DoubleConvFCBBoxHead'),
+    ({'roi_head.mask_head.mask_size': 28}, ValueError,
+     r'mask_size=28 is reached before .* first 1 maps.*finest_stride=8'),
+    ({'roi_head.mask_head.finest_stride': 8}, ValueError,
+     r'featmap_strides=\[32\], but has \[16\]'),
+])
+def test_heads_that_do_not_fit(changes, kind, message):
+    if 'roi_head.mask_head' in changes:
+        changes['roi_head.mask_head']['_delete_'] = True
+    with pytest.raises(kind, match=message):
+        detector(C4, **changes)
+
+
+def test_strides_that_do_not_fit():
+    with pytest.raises(ValueError, match='stride 32, but the mask head'):
+        detector(FPN, **{'roi_head.mask_head.strides': [2, 1, 1, 2, 2, 2]})
+
+
+def test_a_detector_that_keeps_the_maps_to_itself():
+    model = detector(C4, type='MaskRCNN', **{'backbone.out_indices': (2, )})
+    with pytest.raises(TypeError, match="type='PVDMaskRCNN'"):
+        losses(model)
+
+
+def test_boxes_alone():
+    model = detector(C4, **{'roi_head.mask_head': None})
+    assert 'loss_mask' not in losses(model)
+    with torch.no_grad():
+        found = model.eval().test_step(batch())
+    assert 'masks' not in found[0].pred_instances
+
+
+# of no area, a line, outside, over the border, the whole image
+PROPOSALS = [[10., 10, 10, 10], [20, 20, 20, 60], [300, 300, 340, 350],
+             [-20, 60, 30, 130], [0, 0, 96, 96]]
+
+
+@pytest.mark.parametrize('name', PVD)
+def test_any_proposal(name):
+    model = detector(name)
+    data = model.data_preprocessor(batch(sample((96, 96), BOXES)),
+                                   training=True)
+    x = model.extract_feat(data['inputs'])
+    proposals = InstanceData(bboxes=torch.tensor(PROPOSALS),
+                             scores=torch.ones(5))
+    result = model.roi_head.loss(x, [proposals], data['data_samples'])
+    total = sum(v for k, v in result.items() if 'loss' in k)
+    assert total.isfinite()
+    total.backward()
+    assert all(p.grad.isfinite().all()
+               for p in model.roi_head.parameters())
+    model.eval()
+    proposals = InstanceData(bboxes=torch.tensor(PROPOSALS))
+    with torch.no_grad():
+        found = model.roi_head.forward(x, [proposals])
+        assert [len(y) for y in found] == [5, 5, 5]
+        assert found[2].isfinite().all()
+        # detected boxes are clipped to the image
+        boxes = InstanceData(bboxes=torch.tensor(PROPOSALS).clamp(0, 96),
+                             scores=torch.ones(5),
+                             labels=torch.tensor([0, 1, 2, 0, 1]))
+        metas = [data['data_samples'][0].metainfo]
+        masks = model.roi_head.predict_mask(x, metas, [boxes])[0].masks
+    assert masks.shape == (5, 96, 96)
+
+
+@pytest.mark.parametrize('name', PVD)
+def test_predictions_of_a_batch_are_those_of_its_images(name):
+    """Images without a box among them."""
+    model = stir(detector(name))
+    x, samples = maps_of(model)
+    metas = [s.metainfo for s in samples]
+
+    def instances(boxes):
+        return InstanceData(
+            bboxes=boxes.clone(), scores=torch.ones(len(boxes)),
+            labels=torch.arange(len(boxes)) % CLASSES)
+
+    with torch.no_grad():
+        both = model.roi_head.predict_mask(
+            x, metas, [instances(SIZES[:3]), instances(SIZES[:2])])
+        one = model.roi_head.predict_mask(
+            x, metas, [instances(SIZES[:0]), instances(SIZES[:2])])
+        none = model.roi_head.predict_mask(
+            x, metas, [instances(SIZES[:0])] * 2)
+    assert [r.masks.shape for r in both] == [(3, 96, 96), (2, 80, 112)]
+    assert torch.equal(one[1].masks, both[1].masks)
+    assert one[0].masks.shape == (0, 96, 96)
+    assert [len(r.masks) for r in none] == [0, 0]
