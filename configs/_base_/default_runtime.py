@@ -18,5 +18,9 @@ resume = False
 
 tta_model = dict(type='SegTTAModel')
 
-# a resumed training goes on as if it had not been interrupted
-custom_hooks = [dict(type='ReproducibleResumeHook')]
+# a resumed training goes on as if it had not been interrupted; what load_from
+# brings is told where it is not everything
+custom_hooks = [
+    dict(type='ReproducibleResumeHook'),
+    dict(type='LoadReportHook')
+]

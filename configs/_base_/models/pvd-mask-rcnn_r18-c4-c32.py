@@ -1,0 +1,18 @@
+# For the shapes sample on a CPU, see mask-rcnn_r18-c4-c32.py.
+_base_ = './mask-rcnn_r18-c4-c32.py'
+
+model = dict(
+    type='PVDMaskRCNN',
+    backbone=dict(out_indices=(0, 1, 2)),
+    roi_head=dict(
+        type='PVDRoIHead',
+        mask_head=dict(
+            _delete_=True,
+            type='PVDMaskHead',
+            in_channels=[32, 64, 128, 256],
+            vote_channels=64,
+            coarse_loss_weight=1.,
+            num_classes={{_base_.num_classes}},
+            loss_mask=dict(
+                type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
+    train_cfg=dict(rcnn=dict(mask_size=56)))

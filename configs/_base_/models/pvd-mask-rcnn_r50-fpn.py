@@ -1,0 +1,22 @@
+# RoIs are decoded from their own level down: C5 and C4 to C2 and the stem, C3
+# to the image, 7, 14, 28, 56; C2 to the image, 28, interpolated to 56.
+_base_ = './mask-rcnn_r50-fpn.py'
+
+model = dict(
+    type='PVDMaskRCNN',
+    backbone=dict(type='PVDResNet', finest_stride=1),
+    roi_head=dict(
+        type='PVDRoIHead',
+        mask_roi_extractor=None,
+        mask_head=dict(
+            _delete_=True,
+            type='PVDMaskHead',
+            in_channels=[3, 64, 64, 256, 512, 1024, 2048],
+            strides=[2, 2, 1, 2, 2, 2],
+            finest_stride=1,
+            vote_channels=64,
+            coarse_loss_weight=1.,
+            num_classes=80,
+            loss_mask=dict(
+                type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
+    train_cfg=dict(rcnn=dict(mask_size=56)))
