@@ -1,11 +1,14 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Draw the built-in street sample, in the layout of Cityscapes."""
+"""Draw a built-in sample: street (as Cityscapes) or shapes (as COCO)."""
 
 import argparse
+import inspect
 import sys
 import time
 
-from pvd_mm.samples import make_street_sample
+from pvd_mm.samples import make_shapes_sample, make_street_sample
+
+KINDS = {'street': make_street_sample, 'shapes': make_shapes_sample}
 
 
 def size(text: str) -> tuple[int, int]:
@@ -33,30 +36,51 @@ def counted(jobs: list):
             print(text, end=end, flush=True)
 
 
+def default(kind: str, name: str):
+    return inspect.signature(KINDS[kind]).parameters[name].default
+
+
+def of_each_kind(name: str) -> str:
+    texts = []
+    for kind in KINDS:
+        value = default(kind, name)
+        value = 'x'.join(map(str, value)) if isinstance(value, tuple) else value
+        texts.append(f'{value} for {kind}')
+    return f'(default: {", ".join(texts)})'
+
+
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument('--out', default='data/street', help='folder')
-    parser.add_argument('--train', type=int, default=200, help='train scenes')
-    parser.add_argument('--val', type=int, default=40, help='val scenes')
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        '--size', type=size, default='256x512', help='HEIGHTxWIDTH in pixels'
+        '--kind', choices=KINDS, default='street', help='(default: street)'
     )
-    parser.add_argument('--seed', type=int, default=0, help='seed')
+    parser.add_argument('--out', help='folder (default: data/KIND)')
+    parser.add_argument(
+        '--train', type=int, help=f'train scenes {of_each_kind("train")}'
+    )
+    parser.add_argument('--val', type=int, help=f'val scenes {of_each_kind("val")}')
+    parser.add_argument(
+        '--size', type=size, help=f'HEIGHTxWIDTH in pixels {of_each_kind("size")}'
+    )
+    parser.add_argument('--seed', type=int, help=f'seed {of_each_kind("seed")}')
     parser.add_argument(
         '--force',
         action='store_true',
-        help='replace a street sample that has other parameters',
+        help='replace a sample of this kind that has other parameters',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.out is None:
+        args.out = f'data/{args.kind}'
+    for name in ('train', 'val', 'size', 'seed'):
+        if getattr(args, name) is None:
+            setattr(args, name, default(args.kind, name))
+    return args
 
 
 def main() -> None:
     args = parse_args()
     try:
-        written = make_street_sample(
+        written = KINDS[args.kind](
             args.out,
             train=args.train,
             val=args.val,

@@ -12,7 +12,6 @@ with ``<name>`` = ``<city>_<number>_000019``. mmseg's ``CityscapesDataset``
 reads it as it is.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,10 +19,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .folder import check_scene, is_there, mark, sample_parameters
 from .scene import Scene
 
 VERSION = 1  # raise when the drawing changes, so that old samples are seen
-MARKER = 'street.json'
 
 CLASSES = (
     'road', 'sidewalk', 'building', 'wall', 'fence', 'pole',
@@ -47,7 +46,6 @@ _WANTED = (
     ('train', 'bicycle', 'fence'),
     ('truck', 'motorcycle', 'wall'),
 )
-_SMALLEST, _LARGEST = 64, 4096
 
 
 def street_scene(
@@ -72,13 +70,7 @@ def street_scene(
     Raises:
         ValueError: An argument is out of range.
     """
-    if split not in _CITIES:
-        raise ValueError(f"split is {split!r}; expected 'train' or 'val'.")
-    if index < 0 or seed < 0:
-        raise ValueError(
-            f'index is {index} and seed is {seed}; neither may be negative.'
-        )
-    _check_size(size)
+    check_scene(split, index, seed, size)
     rng = np.random.default_rng([seed, list(_CITIES).index(split), index])
     return Scene(
         rng,
@@ -124,30 +116,17 @@ def make_street_sample(
             a sample with other parameters and ``force`` is not given.
         NotADirectoryError: ``out`` is a file.
     """
-    for name, value, least in (
-        ('train', train, 1),
-        ('val', val, 1),
-        ('seed', seed, 0),
-    ):
-        if value < least:
-            raise ValueError(f'{name} is {value}; expected at least {least}.')
-    _check_size(size)
+    parameters = sample_parameters('street', VERSION, train, val, size, seed)
     out = Path(out)
-    parameters = dict(
-        sample='street',
-        version=VERSION,
-        train=train,
-        val=val,
-        size=list(size),
-        seed=seed,
-    )
-    if _found(out, parameters, force):
-        return False
-
-    out.mkdir(parents=True, exist_ok=True)
-    _write_marker(out, dict(parameters, complete=False))
     jobs = [('train', i) for i in range(train)]
     jobs += [('val', i) for i in range(val)]
+
+    def files():
+        return (path for job in jobs for path in _paths(out, *job))
+
+    if is_there(out, parameters, files, lambda: _remove_scenes(out), force):
+        return False
+    mark(out, parameters, complete=False)
     for split, index in progress(jobs):
         image, label = street_scene(split, index, seed, tuple(size))
         paths = _paths(out, split, index)
@@ -155,16 +134,8 @@ def make_street_sample(
             path.parent.mkdir(parents=True, exist_ok=True)
             if not cv2.imwrite(str(path), pixels):
                 raise OSError(f'could not write {path}')
-    _write_marker(out, dict(parameters, complete=True))
+    mark(out, parameters, complete=True)
     return True
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if len(size) != 2 or not all(_SMALLEST <= side <= _LARGEST for side in size):
-        raise ValueError(
-            f'size is {tuple(size)}; expected (height, width), each from '
-            f'{_SMALLEST} to {_LARGEST} pixels.'
-        )
 
 
 def _city(split: str, index: int) -> str:
@@ -178,57 +149,6 @@ def _paths(out: Path, split: str, index: int) -> tuple[Path, Path]:
     return (
         out / 'leftImg8bit' / split / city / f'{name}_leftImg8bit.png',
         out / 'gtFine' / split / city / f'{name}_gtFine_labelTrainIds.png',
-    )
-
-
-def _write_marker(out: Path, content: dict) -> None:
-    partial = out / (MARKER + '.part')
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    partial.replace(out / MARKER)
-
-
-def _found(out: Path, parameters: dict, force: bool) -> bool:
-    """True if the sample is there; clear the way if it may be replaced."""
-    if not out.exists():
-        return False
-    if not out.is_dir():
-        raise NotADirectoryError(f'{out} is a file; expected a folder.')
-    if not any(out.iterdir()):
-        return False
-    marker = out / MARKER
-    there = None
-    if marker.is_file():
-        try:
-            there = json.loads(marker.read_text())
-        except ValueError:
-            there = None
-    if not isinstance(there, dict) or there.get('sample') != 'street':
-        raise FileExistsError(
-            f'{out} is not empty and is no street sample (it has no valid '
-            f'{MARKER}); nothing was written. Choose another folder.'
-        )
-    complete = there.pop('complete', False)
-    if there != parameters:
-        if not force:
-            differing = [
-                f'{key}: {there.get(key)} there, {value} asked'
-                for key, value in parameters.items()
-                if there.get(key) != value
-            ]
-            raise FileExistsError(
-                f'{out} holds a street sample with other parameters '
-                f'({"; ".join(differing)}). Use --force to replace it, or '
-                'another folder.'
-            )
-        _remove_scenes(out)
-        return False
-    if not complete:
-        return False
-    return all(
-        path.is_file()
-        for split in _CITIES
-        for index in range(parameters[split])
-        for path in _paths(out, split, index)
     )
 
 
