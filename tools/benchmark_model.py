@@ -1,7 +1,8 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Measure models side by side: MACs, parameters, time and memory of a forward
-pass and of a training step. The first config is what the others are compared
-with. Random weights and images: no data is needed.
+pass and of a training step; of detectors the mask branch by itself, too. The
+first config is what the others are compared with. Random weights and images: no
+data is needed.
 """
 import argparse
 import json
@@ -9,6 +10,7 @@ import platform
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pvd_mm import register_all_modules
@@ -23,48 +25,82 @@ def parse_args() -> argparse.Namespace:
         'configs', nargs='+', help='paths or names of shipped configs')
     parser.add_argument(
         '--size', nargs=2, type=int, metavar=('H', 'W'),
-        help="image size; default: the first config's crop_size")
+        help="image size; default: the first config's crop_size, "
+        'of detectors 800 1333')
     parser.add_argument('--batch-size', type=int, default=2,
                         help='images of a training step (default: 2)')
     parser.add_argument('--rounds', type=int, default=3,
                         help='timed passes; the median counts (default: 3)')
     parser.add_argument('--no-train', action='store_true',
                         help='measure the forward pass alone')
+    parser.add_argument('--only', nargs='+', choices=['mask', 'forward', 'train'],
+                        help='measure these alone')
+    parser.add_argument('--train-rounds', type=int,
+                        help='timed training steps (default: as --rounds)')
+    parser.add_argument('--rois', type=int,
+                        help='detectors: RoIs of the mask branch (default: 100)')
+    parser.add_argument('--objects', type=int,
+                        help='detectors: objects of an image (default: 8)')
     parser.add_argument('--device', default='cpu', help='(default: cpu)')
     parser.add_argument('--threads', type=int, help='threads on a CPU')
     parser.add_argument('--out', help='also write FILE.json and FILE.md')
     args = parser.parse_args()
-    if min(args.batch_size, args.rounds, *(args.size or [1])) < 1:
-        parser.error('--size, --batch-size and --rounds must be at least 1')
-    if args.batch_size < 2 and not args.no_train:
-        parser.error('--batch-size must be at least 2 to train: batch norm '
-                     'over one pooled pixel needs two images')
+    for name in ('size', 'batch_size', 'rounds', 'train_rounds', 'rois', 'objects'):
+        given = getattr(args, name)
+        if given is not None and np.min(given) < 1:
+            parser.error(f'--{name.replace("_", "-")} must be at least 1')
     return args
+
+
+def make_subjects(args: argparse.Namespace, configs: list, training: bool) -> list:
+    from pvd_mm.analysis.speed import subject_class
+    scopes = {cfg.default_scope for cfg in configs}
+    if len(scopes) > 1:
+        sys.exit('benchmark_model: segmentors and detectors cannot be compared')
+    kind = subject_class(*scopes)
+    if training and args.batch_size < kind.least_batch_size:
+        sys.exit('benchmark_model: --batch-size must be at least '
+                 f'{kind.least_batch_size} to train: batch norm over one pooled '
+                 'pixel needs two images')
+    kinds = tuple(one for one in kind.kinds if one in (args.only or kind.kinds)
+                  and (training or one != 'train'))
+    if not kinds:
+        sys.exit('benchmark_model: these leave nothing to measure')
+    special = {name: getattr(args, name) for name in ('rois', 'objects')
+               if getattr(args, name) is not None}
+    if special and scopes != {'mmdet'}:
+        sys.exit('benchmark_model: --rois and --objects are for detectors')
+    size = tuple(args.size or kind.default_size(configs[0]))
+    subjects = [
+        kind(cfg, Path(name).stem, size, args.batch_size, args.device, **special)
+        for name, cfg in zip(args.configs, configs)
+    ]
+    for subject in subjects:
+        subject.kinds = kinds
+    return subjects
 
 
 def main() -> None:
     args = parse_args()
     register_all_modules()
-    from pvd_mm.analysis.speed import Subject, benchmark, markdown
+    from pvd_mm.analysis.speed import benchmark, markdown
     if args.threads:
         torch.set_num_threads(args.threads)
     try:
         configs = [load_config(name) for name in args.configs]
     except LaunchError as error:
         sys.exit(f'benchmark_model: {error}')
-    size = tuple(args.size or configs[0].crop_size)
-    subjects = [
-        Subject(cfg, Path(name).stem, size, args.batch_size, args.device)
-        for name, cfg in zip(args.configs, configs)
-    ]
-    results = benchmark(subjects, args.rounds, not args.no_train,
-                        lambda line: print(line, file=sys.stderr, flush=True))
+    training = not args.no_train and 'train' in (args.only or ['train'])
+    subjects = make_subjects(args, configs, training)
+    results = benchmark(
+        subjects, args.rounds,
+        (args.train_rounds or args.rounds) if training else 0,
+        lambda line: print(line, file=sys.stderr, flush=True))
     machine = torch.cuda.get_device_name(args.device) \
         if args.device.startswith('cuda') else \
         f'{platform.machine()} CPU, {torch.get_num_threads()} threads'
-    title = (f'{size[0]}×{size[1]}, forward 1 image, training step '
-             f'{args.batch_size} images, {machine}, torch '
-             f'{torch.__version__}, median of {args.rounds}')
+    title = (f'{subjects[0].title()}. {machine}, torch {torch.__version__}, '
+             f'median of {args.rounds}, in turn.')
     table = f'{title}\n\n{markdown(results)}\n'
     print(table)
     if args.out:

@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Compare trained segmentors: print a table, draw a grid of pictures."""
+"""Compare trained segmentors, or detectors: print a table, draw pictures."""
 
 import argparse
 import sys
@@ -31,7 +31,9 @@ def parse_args() -> argparse.Namespace:
         default=100,
         help='images to run when all figures are read from files',
     )
-    parser.add_argument('--focus', default='pole', help='class reported on its own')
+    parser.add_argument(
+        '--focus', default='pole', help='class of segmentors reported on its own'
+    )
     parser.add_argument('--device', default='cpu', help='cpu, cuda:0, ...')
     args = parser.parse_args()
     for values in args.run:

@@ -1,25 +1,27 @@
 #!/usr/bin/env bash
-# From a fresh clone to a comparison of PVD with DeepLabv3 on the built-in
-# street sample. Safe to run again: it reuses the environment, goes on with an
-# interrupted training and leaves a finished one alone.
-# Usage: bash tools/quickstart.sh [--stack openmmlab|onedl] [--python PYTHON]
+# From a fresh clone to a comparison of PVD with its baseline on a built-in
+# sample: DeepLabv3 on the street sample, or with --task instance Mask R-CNN on
+# the shapes sample. Safe to run again: it reuses the environment, goes on with
+# an interrupted training and leaves a finished one alone.
+# Usage: bash tools/quickstart.sh [--task semantic|instance]
+#            [--stack openmmlab|onedl] [--python PYTHON]
 set -o pipefail
 # shellcheck source=tools/setup_env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 parse_env_args "$@"
+TASK=semantic
+case ${REST[0]:-} in
+    --task) TASK=${REST[1]:-}; REST=("${REST[@]:2}") ;;
+    --task=*) TASK=${REST[0]#*=}; REST=("${REST[@]:1}") ;;
+esac
 [ ${#REST[@]} = 0 ] || die "unknown argument: ${REST[0]}"
+case $TASK in
+    semantic) SAMPLE=street WORK=work_dirs/quickstart ;;
+    instance) SAMPLE=shapes WORK=work_dirs/quickstart-instance ;;
+    *) die "--task is semantic or instance, got '$TASK'" ;;
+esac
+[ "$STACK" = openmmlab ] || WORK=$WORK-$STACK
 setup_env </dev/null
-
-WORK=work_dirs/quickstart
-[ "$STACK" = openmmlab ] || WORK=work_dirs/quickstart-$STACK
-
-# The one shipped config of a method on the street sample.
-street_config() {
-    local found
-    found=$(find "configs/$1" -name "$2*_street-*.py" | sort | head -n 1)
-    [ -n "$found" ] || die "no street config of $2 in configs/$1"
-    echo "$found"
-}
 
 # The run's last checkpoint, once the training has come to its end.
 finished() {
@@ -33,8 +35,15 @@ print(last if last.is_file() else '')
 END
 }
 
-train_and_test() {
-    local config=$1 work_dir=$2 checkpoint
+# What the comparison is told of each method.
+RUNS=()
+
+# method NAME FOLDER PREFIX: train and test the one shipped config in
+# configs/FOLDER that begins with PREFIX and is for the sample.
+method() {
+    local config checkpoint work_dir=$WORK/$2
+    config=$(find "configs/$2" -name "$3*_$SAMPLE-*.py" | sort | head -n 1)
+    [ -n "$config" ] || die "no $SAMPLE config of $3 in configs/$2"
     checkpoint=$(finished "$config" "$work_dir" 2>/dev/null | tail -n 1)
     if [ -n "$checkpoint" ]; then
         say "Trained already: $checkpoint"
@@ -58,22 +67,19 @@ train_and_test() {
             --work-dir "$work_dir/test" || die "test of $checkpoint failed"
         touch "$work_dir/test/done"
     fi
-    CHECKPOINT=$checkpoint
+    RUNS+=(--run "$1" "$config" "$checkpoint" "$work_dir/test")
 }
 
-PVD=$(street_config pvd pvd_r18-stage) || exit 1
-BASE=$(street_config deeplabv3 deeplabv3_r18-d8) || exit 1
+say "The $SAMPLE sample"
+"$PY" tools/make_sample.py --kind "$SAMPLE" --out "data/$SAMPLE" || die 'no sample'
 
-say 'The street sample'
-"$PY" tools/make_sample.py --out data/street || die 'no sample'
-
-train_and_test "$PVD" "$WORK/pvd"
-PVD_CHECKPOINT=$CHECKPOINT
-train_and_test "$BASE" "$WORK/deeplabv3"
-BASE_CHECKPOINT=$CHECKPOINT
+if [ "$TASK" = semantic ]; then
+    method DeepLabv3 deeplabv3 deeplabv3_r18-d8
+    method PVD pvd pvd_r18-stage
+else
+    method 'Mask R-CNN' mask_rcnn mask-rcnn_r18-c4
+    method PVD pvd_mask_rcnn pvd-mask-rcnn_r18-c4
+fi
 
 say 'Comparing'
-"$PY" tools/compare.py \
-    --run DeepLabv3 "$BASE" "$BASE_CHECKPOINT" "$WORK/deeplabv3/test" \
-    --run PVD "$PVD" "$PVD_CHECKPOINT" "$WORK/pvd/test" \
-    --out "$WORK/compare"
+"$PY" tools/compare.py "${RUNS[@]}" --out "$WORK/compare"

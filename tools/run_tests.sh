@@ -12,8 +12,9 @@ status=0
 say 'ruff check'
 "$PY" -m ruff check . || status=1
 say 'pytest'
-# One thread: small tensors gain nothing, and losses must repeat exactly.
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PY" -m pytest "${REST[@]}" </dev/null ||
-    status=1
+# One thread: small tensors gain nothing, and losses must repeat exactly. Two
+# processes, a file of tests each: files share what they set up.
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PY" -m pytest --numprocesses=2 \
+    --dist=loadfile "${REST[@]}" </dev/null || status=1
 [ $status = 0 ] || echo 'run_tests: FAILED (lint or tests; see above)' >&2
 exit $status

@@ -8,31 +8,38 @@ must be busy with it. So they take turns, round by round, in one process.
 import gc
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Optional
 
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.utils import set_random_seed
-from mmengine.structures import PixelData
 from torch import nn
 
-from .complexity import model_complexity
+from .complexity import count_macs, count_params
 
 MIB = 2**20
 
 
-class Subject:
-    """A model of a config, with random weights, on random images.
+class Subject(ABC):
+    """A model of a config, with random weights, on random data.
 
     Args:
-        cfg (Config): A config of mmseg. Pretrained weights are left out.
+        cfg (Config): Of the framework that the class is for. Pretrained
+            weights are left out.
         name (str): What the tables call it.
         size (tuple[int, int]): Height and width of the images.
         batch_size (int): Images of a training step; inference takes one.
         device (str): Where it runs.
     """
+
+    #: What is measured: methods, and what the tables call them
+    kinds: tuple[str, ...] = ('forward', 'train')
+    #: Images that a training step needs
+    least_batch_size = 1
 
     def __init__(self, cfg: Config, name: str, size: tuple[int, int],
                  batch_size: int, device: str) -> None:
@@ -45,38 +52,61 @@ class Subject:
 
     def load(self) -> None:
         """Build the model, its optimizer and its data."""
-        from mmseg.structures import SegDataSample
-
         set_random_seed(0)
         init_default_scope(self.cfg.default_scope)
         cfg = self.cfg.model.copy()
-        cfg.pretrained = None
+        cfg.pop('pretrained', None)
         self.model = MODELS.build(cfg)
         # a process of its own needs no SyncBN, nor does a CPU take it
         self.model = _without_sync_bn(self.model).to(self.device)
         self.optimizer = build_optim_wrapper(self.model,
                                              self.cfg.optim_wrapper.copy())
-        self.images = torch.randn(
-            self.batch_size, 3, *self.size, device=self.device)
-        classes = self.model.decode_head.num_classes
-        self.samples = []
-        for _ in range(self.batch_size):
-            labels = torch.randint(0, classes, (1, *self.size))
-            sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
-            self.samples.append(sample.to(self.device))
+        self.load_data()
 
+    @staticmethod
+    @abstractmethod
+    def default_size(cfg: Config) -> tuple[int, int]:
+        """Height and width, where none are given."""
+
+    @abstractmethod
+    def load_data(self) -> None:
+        """Make images and their annotations."""
+
+    @abstractmethod
     def forward(self) -> None:
-        """One image to its logits."""
-        self.model.eval()
-        with torch.no_grad():
-            self.model(self.images[:1], mode='tensor')
+        """One image through the network."""
+
+    @abstractmethod
+    def losses(self) -> dict:
+        """The losses of a batch."""
+
+    @abstractmethod
+    def title(self) -> str:
+        """What the measured passes hold."""
 
     def train(self) -> None:
         """One training step: losses, gradients and the optimizer's step."""
         self.model.train()
-        losses = self.model(self.images, self.samples, mode='loss')
-        loss, _ = self.model.parse_losses(losses)
+        loss, _ = self.model.parse_losses(self.losses())
         self.optimizer.update_params(loss)
+
+    def complexity(self) -> dict[str, int]:
+        """``params``, those of inference, and ``forward_macs``; likewise of
+        other kinds, training steps apart."""
+        kinds = [kind for kind in self.kinds if kind != 'train']
+        return dict(
+            params=count_params(self.model),
+            **{f'{kind}_macs': count_macs(getattr(self, kind))
+               for kind in kinds})
+
+
+def subject_class(scope: str) -> type[Subject]:
+    """The subjects of a framework, by a config's ``default_scope``."""
+    if scope == 'mmdet':
+        from .speed_detection import DetectorSubject
+        return DetectorSubject
+    from .speed_semantic import SegmentorSubject
+    return SegmentorSubject
 
 
 def _without_sync_bn(model: nn.Module) -> nn.Module:
@@ -125,45 +155,54 @@ def peak_memory(action: Callable[[], None], device: str) -> float:
 
 def benchmark(subjects: Sequence[Subject],
               rounds: int = 3,
-              training: bool = True,
+              train_rounds: Optional[int] = None,
               report: Callable[[str], None] = print) -> list[dict]:
-    """Measure subjects in turn.
+    """Measure subjects of one class in turn.
 
     Args:
         subjects (Sequence[Subject]): What to measure, baseline first.
         rounds (int): Timed passes of each; the median counts. One more
             before them warms up and is where memory is measured.
             Defaults to 3.
-        training (bool): Also measure training steps. Defaults to True.
+        train_rounds (int, optional): Timed training steps; with 0 training
+            steps are not measured at all. Defaults to None: as ``rounds``.
         report (Callable): Called with a line after each measurement.
 
     Returns:
-        list[dict]: For each subject ``name``, ``params``, ``macs`` (of one
-        image), ``forward_s`` and ``train_s`` (median seconds),
-        ``forward_mib`` and ``train_mib`` (peak memory).
+        list[dict]: For each subject ``name``, ``params`` and for each of its
+        kinds, such as ``forward`` and ``train``, ``forward_s`` (median
+        seconds), ``forward_mib`` (peak memory) and, but for ``train``,
+        ``forward_macs``.
     """
-    kinds = ['forward', 'train'] if training else ['forward']
+    if train_rounds is None:
+        train_rounds = rounds
+    kinds = [kind for kind in subjects[0].kinds
+             if kind != 'train' or train_rounds]
     results = []
     for subject in subjects:
         subject.load()
-        cost = model_complexity(subject.model, (3, *subject.size))
-        result = dict(name=subject.name, **cost)
+        result = dict(name=subject.name, **subject.complexity())
         for kind in kinds:
             result[f'{kind}_mib'] = peak_memory(
                 getattr(subject, kind), subject.device)
         subject.optimizer.zero_grad()
-        report(f'{subject.name}: {cost["macs"] / 1e9:.1f} GMACs, '
-               f'{cost["params"] / 1e6:.1f} M parameters, ' +
-               ', '.join(f'{kind} {result[f"{kind}_mib"]:.0f} MiB'
-                         for kind in kinds))
+        report(f'{subject.name}: {result["params"] / 1e6:.1f} M parameters')
+        for kind in kinds:
+            macs = f'{result[f"{kind}_macs"] / 1e9:.1f} GMACs, ' \
+                if f'{kind}_macs' in result else ''
+            report(f'{subject.name}, {kind}: {macs}'
+                   f'{result[f"{kind}_mib"]:.0f} MiB')
         results.append(result)
     times = {}
-    for turn in range(rounds):
+    for turn in range(max(rounds, train_rounds)):
         for subject in subjects:
             for kind in kinds:
+                most = train_rounds if kind == 'train' else rounds
+                if turn >= most:
+                    continue
                 seconds = _seconds(getattr(subject, kind), subject.device)
                 times.setdefault((subject.name, kind), []).append(seconds)
-                report(f'round {turn + 1}/{rounds}, {subject.name}, {kind}: '
+                report(f'round {turn + 1}/{most}, {subject.name}, {kind}: '
                        f'{seconds:.3f} s')
             subject.optimizer.zero_grad()
     for result in results:
@@ -174,21 +213,25 @@ def benchmark(subjects: Sequence[Subject],
 
 
 def markdown(results: Sequence[dict]) -> str:
-    """A table of :func:`benchmark`'s results; times and memory as ratios to
-    the first row, the measured values beside them."""
-    kinds = [k for k in ('forward', 'train') if f'{k}_s' in results[0]]
-    head = ['config', 'params (M)', 'GMACs', 'ratio']
-    for kind in kinds:
-        head += [f'{kind} (s)', 'ratio', f'{kind} memory (MiB)', 'ratio']
+    """A table of :func:`benchmark`'s results; ratios to the first row, the
+    measured values beside them."""
     base = results[0]
+    columns = [('params', 'params (M)', 1e6, '.1f')]
+    for kind in [key[:-2] for key in base if key.endswith('_s')]:
+        columns += [
+            (f'{kind}_macs', f'{kind} GMACs', 1e9, '.1f'),
+            (f'{kind}_s', f'{kind} (s)', 1, '.3f'),
+            (f'{kind}_mib', f'{kind} memory (MiB)', 1, '.0f'),
+        ]
+    columns = [column for column in columns if column[0] in base]
+    head = ['config']
+    for _, title, _, _ in columns:
+        head += [title, 'ratio']
     rows = []
     for one in results:
-        row = [one['name'], f'{one["params"] / 1e6:.1f}',
-               f'{one["macs"] / 1e9:.1f}', f'{one["macs"] / base["macs"]:.3f}']
-        for kind in kinds:
-            for unit, form in (('s', '.3f'), ('mib', '.0f')):
-                key = f'{kind}_{unit}'
-                row += [f'{one[key]:{form}}', f'{one[key] / base[key]:.3f}']
+        row = [one['name']]
+        for key, _, unit, form in columns:
+            row += [f'{one[key] / unit:{form}}', f'{one[key] / base[key]:.3f}']
         rows.append(row)
     lines = [head, ['---'] + ['---:'] * (len(head) - 1), *rows]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)

@@ -10,13 +10,9 @@ import torch
 from mmseg.apis import init_model
 
 from pvd_mm import register_all_modules
-from pvd_mm.analysis.compare import (
-    Run,
-    compare,
-    markdown,
-    most_different,
-    read_figures,
-)
+from pvd_mm.analysis.compare import Run, compare, most_different
+from pvd_mm.analysis.compare_runs import read_figures
+from pvd_mm.analysis.compare_table import COSTS, Column, markdown
 from pvd_mm.analysis.complexity import model_complexity
 from pvd_mm.samples import make_street_sample
 
@@ -145,7 +141,9 @@ def test_reads_what_mim_test_has_left(runs, tmp_path):
     left_by_test(work, '20260101_000000', mIoU=1.0)
     left_by_test(work, '20260102_000000', **figures)
     (work / '20260102_000000' / 'vis_data').mkdir()
-    assert read_figures(str(work)) == figures
+    assert read_figures(str(work), figures) == figures
+    assert read_figures(str(work), ['mIoU', 'aAcc']) is None
+    assert read_figures(str(work), ['aAcc']) is None
     run = Run(*list(vars(runs[0]).values())[:3], work_dir=str(work))
     result = compare([run], str(tmp_path / 'out'), images=1, max_images=2)
     row = result['rows'][0]
@@ -156,13 +154,22 @@ def test_reads_what_mim_test_has_left(runs, tmp_path):
 
 def test_table():
     row = dict(
-        method='PVD', miou=50, boundary_iou=30.123, focus_iou=None,
-        focus_boundary_iou=None, params_m=11.7, gmacs=5.6, seconds=0.0871,
+        method='PVD', miou=50, mask_ap=None, params_m=11.7, gmacs=5.6,
+        seconds=0.0871,
     )  # fmt: skip
-    lines = markdown([row], 'pole').splitlines()
+    columns = [Column('mIoU', 'miou'), Column('AP', 'mask_ap'), *COSTS]
+    lines = markdown([row], columns).splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
     cells = [cell.strip() for cell in lines[2].strip('|').split('|')]
-    assert cells == ['PVD', '50.00', '30.12', '-', '-', '11.70', '5.60', '0.087']
+    assert cells == ['PVD', '50.00', '-', '11.70', '5.60', '0.087']
+
+
+def test_values_of_a_column():
+    column = Column('AP', 'mask_ap', 'coco/segm_mAP', factor=100)
+    assert column.value({'coco/segm_mAP': 0.371}) == 37.1
+    assert column.value({'coco/segm_mAP': -1.0}) is None  # no ground truth
+    assert column.value({'coco/segm_mAP': float('nan')}) is None
+    assert column.value({}) is None
 
 
 def test_mistakes(runs, tmp_path):
