@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 
 import pvd_mm
 from pvd_mm.shipped import find_shipped
@@ -43,12 +43,16 @@ def prose(page):
 
 
 def read_config(source, folder):
-    """Read a block that is a config; build its model and pass an image."""
-    from mmseg.registry import MODELS
+    """Read a block that is a config; build its model and, if that is a
+    segmentor, pass an image."""
     path = folder / 'block.py'
     # what a user's own module would register is in the page's other blocks
     path.write_text(source.replace(", 'parts'", ''))
     cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    if cfg.default_scope == 'mmdet':
+        assert MODELS.build(cfg.model).roi_head.with_mask
+        return
     cfg.model.pretrained = None
     with contextlib.redirect_stdout(io.StringIO()):
         model = MODELS.build(cfg.model).eval()
