@@ -90,6 +90,8 @@ def overfit_config(cfg: Config, data_root: str, ann_file: str, iters: int,
         type='CheckpointHook', by_epoch=False, interval=iters)
     cfg.default_hooks.logger.update(interval=10, log_metric_by_epoch=False)
     cfg.randomness = dict(seed=0)
+    # mmengine gives out one visualizer, and one log folder, per name
+    cfg.visualizer.name = cfg.work_dir
     model = cfg.model
     model.backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)
     if 'norm_eval' in model.roi_head.get('shared_head', ()):

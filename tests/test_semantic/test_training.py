@@ -45,9 +45,6 @@ def run(cfg):
 
 @pytest.fixture(autouse=True)
 def _one_experiment(monkeypatch):
-    """Runners of one process share mmengine's global state."""
-    from mmengine.registry import DefaultScope
-    DefaultScope._instance_dict.clear()
     torch.manual_seed(0)
 
 
