@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 __all__ = [
     'allow_checkpoint_classes', 'apply_mends', 'keep_checkpoints_safe',
-    'know_installed_distributions', 'let_detectors_use_bfloat16',
-    'resolve_own_configs'
+    'know_installed_distributions', 'let_class_weights_ignore_pixels',
+    'let_detectors_use_bfloat16', 'resolve_own_configs'
 ]
 
 #: numpy scalar types whose dtypes mmengine's logs are made of.
@@ -160,6 +160,39 @@ def resolve_own_configs() -> None:
     hub.get_config = public.get_config = get_config
 
 
+def let_class_weights_ignore_pixels() -> None:
+    """Let mmseg weight classes where some pixels are to be ignored.
+
+    Fault: to average a loss with ``class_weight``, mmseg 1.2.2 looks up the
+    weight of every label, also of 255, the one to be ignored, for which there
+    is none: an IndexError. Ignored pixels weigh nothing here.
+
+    It needs mmseg; it is applied when ``pvd_mm.semantic`` is registered.
+    """
+    from mmseg.models.losses import cross_entropy_loss
+    upstream = cross_entropy_loss.cross_entropy
+    if hasattr(upstream, '_pvd_mm_mend'):
+        return
+
+    @functools.wraps(upstream)
+    def cross_entropy(pred,
+                      label,
+                      weight=None,
+                      class_weight=None,
+                      reduction='mean',
+                      avg_factor=None,
+                      ignore_index=-100,
+                      avg_non_ignore=False):
+        if class_weight is not None and avg_factor is None \
+                and reduction == 'mean':
+            avg_factor = class_weight[label[label != ignore_index]].sum()
+        return upstream(pred, label, weight, class_weight, reduction,
+                        avg_factor, ignore_index, avg_non_ignore)
+
+    cross_entropy._pvd_mm_mend = True
+    cross_entropy_loss.cross_entropy = cross_entropy
+
+
 def let_detectors_use_bfloat16() -> None:
     """Let mmdet's two-stage detectors train under bfloat16 autocast.
 
@@ -194,7 +227,7 @@ def let_detectors_use_bfloat16() -> None:
 
 
 def apply_mends() -> None:
-    """Apply every mend of this module that needs no mmdet."""
+    """Apply every mend of this module that needs neither mmseg nor mmdet."""
     allow_checkpoint_classes()
     keep_checkpoints_safe()
     know_installed_distributions()

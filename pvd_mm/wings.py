@@ -41,15 +41,17 @@ def register_wings() -> list:
     """
     if importlib.util.find_spec('mmengine') is None:
         raise ModuleNotFoundError(f'mmengine is not installed. {INSTALL_HINT}')
-    from .mends import apply_mends, let_detectors_use_bfloat16
-    apply_mends()
+    from . import mends
+    mends.apply_mends()
+    of_framework = dict(
+        mmseg=mends.let_class_weights_ignore_pixels,
+        mmdet=mends.let_detectors_use_bfloat16)
     importlib.import_module('pvd_mm.runtime')
     done = []
     for wing, framework in WINGS.items():
         if (importlib.util.find_spec(wing) is not None
                 and _framework_works(framework)):
             importlib.import_module(wing)
-            if framework == 'mmdet':
-                let_detectors_use_bfloat16()
+            of_framework[framework]()
             done.append(wing)
     return done

@@ -124,3 +124,23 @@ def test_mmengine_hub_knows_our_configs():
     from mmengine.hub import get_config
     cfg = get_config('pvd_mm::pvd/pvd_r18-stage_1xb4-90k_cityscapes-512x1024')
     assert cfg.model.decode_head.type == 'PVDHead'
+
+
+def test_class_weights_with_pixels_to_ignore():
+    """mmseg's loss as torch's own, averaged over what is labelled."""
+    pytest.importorskip('mmseg')
+    from mmseg.models.losses import CrossEntropyLoss
+    torch.manual_seed(0)
+    weight = [0.5, 1., 2.]
+    logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    for ignored in (0, 7, 40):
+        labels.view(-1)[:ignored] = 255
+        loss = CrossEntropyLoss(class_weight=weight)(
+            logits, labels, ignore_index=255)
+        if ignored == 40:  # nothing is labelled: nothing is learnt
+            assert loss == 0
+            continue
+        torch.testing.assert_close(
+            loss,
+            torch.nn.functional.cross_entropy(
+                logits, labels, torch.tensor(weight), ignore_index=255))

@@ -21,7 +21,7 @@ CONFIGS = [
     if path.split('/')[0] in ('pvd', 'deeplabv3')
 ]
 DATASETS_OF = {'cityscapes-512x1024': 19, 'camvid-360x480': 11,
-               'street-192x256': 19}
+               'camvid-180x240': 11, 'street-192x256': 19}
 
 
 def load(path):
@@ -102,7 +102,7 @@ def test_methods_are_compared_under_one_protocol():
             cfg.pop(key)
         first = protocols.setdefault(dataset, (path, cfg))
         assert cfg == first[1], f'{path} differs from {first[0]}'
-    assert len(protocols) == 3
+    assert len(protocols) == 4
 
 
 @pytest.mark.parametrize('path', [
