@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from pvd_mm.ops import DynamicDeconv2d, DynamicDeconv2dPack, deconv_macs
 
 from .association import PixelAssociation
-from .layers import ConcatConv1x1
+from .layers import ConcatConv
 from .step import DecodingStep
 from .voting_decoder import PixelVotingDecoder
 
@@ -32,5 +32,5 @@ complexity_analysis._DEFAULT_SUPPORTED_FLOP_OPS[
     'pvd_mm::dynamic_deconv2d'] = _macs_of_traced_op
 
 __all__ = [
-    'ConcatConv1x1', 'DecodingStep', 'PixelAssociation', 'PixelVotingDecoder'
+    'ConcatConv', 'DecodingStep', 'PixelAssociation', 'PixelVotingDecoder'
 ]

@@ -3,14 +3,15 @@
 from typing import Optional
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from pvd_mm.ops import upsampling_kernel
-from pvd_mm.ops.checks import check_choice, check_kernel
+from pvd_mm.ops.checks import check_choice, check_kernel, check_odd
 
-from .layers import ConcatConv1x1
+from .layers import ConcatConv
 
 VOTE_NORMS = ('none', 'softmax', 'sigmoid', 'tanh')
 VOTE_STARTS = ('identity', 'zero', 'random')
@@ -19,6 +20,22 @@ RELU = dict(type='ReLU')
 
 # The smallest vote that a bounded vote can start with
 _LEAST_VOTE = 1e-3
+
+
+class _ConvOfFine(ConvModule):
+    """A ``ConvModule`` that learns its stride from the maps, call by call."""
+
+    def forward(self, x: Tensor, stride: int) -> Tensor:
+        # A 1×1 convolution with a stride reads only these pixels. Picking
+        # them first is the same; besides, the backward pass of the strided
+        # one crashes on a CPU with torch 2.13, few channels, channels_last.
+        if self.conv.kernel_size == (1, 1):
+            x, stride = x[..., ::stride, ::stride], 1
+        x = F.conv2d(x, self.conv.weight, self.conv.bias, stride,
+                     self.conv.padding)
+        if self.with_norm:
+            x = self.norm(x)
+        return self.activate(x) if self.with_activation else x
 
 
 class PixelAssociation(BaseModule):
@@ -49,6 +66,9 @@ class PixelAssociation(BaseModule):
             stride 2), around which the votes are regressed; 'zero' regresses
             from zero; 'random' as 'zero' with random weights.
             Defaults to 'identity'.
+        vote_conv_size (int): Side of the convolution of A, odd. 1 is the
+            paper's; 3 lets a vote see the pixels of A between B's, where an
+            edge may lie. Defaults to 1.
         gain (float): How fast the votes move from their start: what the last
             convolution gives is multiplied by it. Defaults to 1.
         norm_cfg (dict, optional): Normalisation after the first
@@ -71,6 +91,7 @@ class PixelAssociation(BaseModule):
                  vote_channels: Optional[int] = None,
                  vote_norm: str = 'none',
                  vote_start: str = 'identity',
+                 vote_conv_size: int = 1,
                  gain: float = 1.,
                  norm_cfg: Optional[dict] = None,
                  act_cfg: Optional[dict] = RELU,
@@ -79,15 +100,21 @@ class PixelAssociation(BaseModule):
         check_kernel(kernel_size, 1, None, groups)
         check_choice('vote_norm', vote_norm, VOTE_NORMS)
         check_choice('vote_start', vote_start, VOTE_STARTS)
+        check_odd('vote_conv_size', vote_conv_size)
         self.kernel_size = kernel_size
         self.groups = groups
         self.vote_norm = vote_norm
         self.vote_start = vote_start
         widths = [vote_channels or in_channels, vote_channels or out_channels]
-        conv = dict(kernel_size=1, norm_cfg=norm_cfg, act_cfg=act_cfg)
-        self.conv_in = ConvModule(in_channels, widths[0], **conv)
-        self.conv_out = ConvModule(out_channels, widths[1], **conv)
-        self.conv_votes = ConcatConv1x1(
+        norm_and_act = dict(norm_cfg=norm_cfg, act_cfg=act_cfg)
+        self.conv_in = _ConvOfFine(
+            in_channels,
+            widths[0],
+            vote_conv_size,
+            padding=vote_conv_size // 2,
+            **norm_and_act)
+        self.conv_out = ConvModule(out_channels, widths[1], 1, **norm_and_act)
+        self.conv_votes = ConcatConv(
             widths,
             groups * kernel_size**2,
             gains=[gain * width**-0.5 for width in widths],
@@ -151,11 +178,7 @@ class PixelAssociation(BaseModule):
         Returns:
             Tensor: The votes V, (N, G·k², H_B, W_B).
         """
-        # A 1×1 convolution with a stride reads only these pixels. Picking
-        # them first is the same; besides, the backward pass of the strided
-        # one crashes on a CPU with torch 2.13, few channels, channels_last.
-        if stride > 1:
-            fine = fine[..., ::stride, ::stride]
-        votes = self.conv_votes(self.conv_in(fine), self.conv_out(coarse))
+        votes = self.conv_votes(
+            self.conv_in(fine, stride), self.conv_out(coarse))
         start = self.starts[stride - 1].to(votes.dtype)
         return self._normalise(votes + start[:, None, None], stride)

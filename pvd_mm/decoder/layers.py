@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class ConcatConv1x1(nn.Conv2d):
-    """A 1×1 convolution of the concatenation of maps of one size.
+class ConcatConv(nn.Conv2d):
+    """A convolution of the concatenation of maps of one size.
 
     The paper concatenates and convolves in two places (Fig. 3b and 3d). The
     convolution of a concatenation is the sum of the convolutions of its
@@ -27,14 +27,21 @@ class ConcatConv1x1(nn.Conv2d):
         gains (Sequence[float], optional): What the weights of each map are
             multiplied by. Defaults to None, which is 1 for all.
         bias_gain (float): What the bias is multiplied by. Defaults to 1.
+        kernel_size (int): Side of the convolution, odd; maps keep their size.
+            Defaults to 1.
     """
 
     def __init__(self,
                  in_channels: Sequence[int],
                  out_channels: int,
                  gains: Optional[Sequence[float]] = None,
-                 bias_gain: float = 1.) -> None:
-        super().__init__(sum(in_channels), out_channels, 1)
+                 bias_gain: float = 1.,
+                 kernel_size: int = 1) -> None:
+        super().__init__(
+            sum(in_channels),
+            out_channels,
+            kernel_size,
+            padding=kernel_size // 2)
         self.parts = tuple(in_channels)
         self.gains = tuple(gains or [1.] * len(self.parts))
         self.bias_gain = bias_gain
@@ -51,7 +58,8 @@ class ConcatConv1x1(nn.Conv2d):
         """
         weight = torch.split(self.weight, self.parts, dim=1)[index]
         bias = self.bias * self.bias_gain if index == 0 else None
-        return F.conv2d(x, weight * self.gains[index], bias)
+        return F.conv2d(
+            x, weight * self.gains[index], bias, padding=self.padding)
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Maps (N, C_i, H, W) to one map (N, out_channels, H, W)."""

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from pvd_mm.ops import dynamic_deconv2d
 from pvd_mm.ops.backends import check_backend
-from pvd_mm.ops.checks import FORMULATIONS, check_choice
+from pvd_mm.ops.checks import FORMULATIONS, check_choice, check_odd
 
 from .association import PixelAssociation
-from .layers import ConcatConv1x1
+from .controls import CONTROLS
+from .layers import ConcatConv
 
 
 class DecodingStep(BaseModule):
@@ -24,7 +25,7 @@ class DecodingStep(BaseModule):
     B      ``coarse``, its output             (N, C_B, H_B, W_B)
     V      votes, from A and B                (N, G·k², H_B, W_B)
     C      ``decoded``, from the step above   (N, C_obj, H_B, W_B)
-    M      ``fused``, 1×1 conv of concat B, C (N, C_obj, H_B, W_B)
+    M      ``fused``, conv of concat B, C     (N, C_obj, H_B, W_B)
     D      the result                         (N, C_obj, H_A, W_A)
     ====== ================================== =====================
 
@@ -46,6 +47,12 @@ class DecodingStep(BaseModule):
         kernel_size (int): Side k of the window, odd. Defaults to 3.
         groups (int): Number G of groups of votes. Defaults to 1.
         depth (int): Number L of steps in the chain. Defaults to 1.
+        fuse_conv_size (int): Side of the fusing convolution, odd. 1 is the
+            paper's; 3 lets C be corrected by its surroundings.
+            Defaults to 1.
+        upsampling (str): 'votes'; or a control in their place, 'bilinear' or
+            'carafe', see :mod:`pvd_mm.decoder.controls`.
+            Defaults to 'votes'.
         formulation (str): 'exact' or 'factored', see
             :func:`pvd_mm.ops.dynamic_deconv2d`. Defaults to 'exact'.
         backend (str): Backend of the op. Defaults to 'auto'.
@@ -64,15 +71,19 @@ class DecodingStep(BaseModule):
                  kernel_size: int = 3,
                  groups: int = 1,
                  depth: int = 1,
+                 fuse_conv_size: int = 1,
+                 upsampling: str = 'votes',
                  formulation: str = 'exact',
                  backend: str = 'auto',
                  init_cfg: Optional[dict] = None,
                  **votes) -> None:
         super().__init__(init_cfg)
         check_choice('formulation', formulation, FORMULATIONS)
+        check_choice('upsampling', upsampling, ('votes', *CONTROLS))
+        check_odd('fuse_conv_size', fuse_conv_size)
         check_backend(backend)  # refuses an unknown one
         gain = depth**-0.5
-        self.association = PixelAssociation(
+        association = PixelAssociation(
             in_channels,
             out_channels,
             kernel_size,
@@ -82,10 +93,16 @@ class DecodingStep(BaseModule):
         if channels % groups:
             raise ValueError(f'groups must divide the {channels} decoded '
                              f'channels, but got groups={groups}')
-        self.fuse = ConcatConv1x1(
+        self.fuse = ConcatConv(
             [out_channels, channels],
             channels,
-            gains=[1., gain * channels**-0.5])
+            gains=[1., gain * channels**-0.5],
+            kernel_size=fuse_conv_size)
+        if upsampling == 'votes':
+            self.association = association
+        else:
+            self.control = CONTROLS[upsampling](out_channels)
+        self.upsampling = upsampling
         self.kernel_size = kernel_size
         self.groups = groups
         self.formulation = formulation
@@ -108,6 +125,8 @@ class DecodingStep(BaseModule):
 
     def votes(self, fine: Tensor, coarse: Tensor, stride: int) -> Tensor:
         """V from A and B; see :class:`PixelAssociation`."""
+        if self.upsampling != 'votes':
+            return self.control.kernels(coarse, stride)
         return self.association(fine, coarse, stride)
 
     def context(self, coarse: Tensor) -> Tensor:
@@ -124,6 +143,8 @@ class DecodingStep(BaseModule):
         fused = decoded + context + self.fuse.part(1, decoded)
         # under autocast M and V may have left their layers in two dtypes
         votes = votes.to(fused.dtype)
+        if self.upsampling != 'votes':
+            return self.control(fused, votes, size, stride)
         return dynamic_deconv2d(
             fused,
             votes,

@@ -28,7 +28,8 @@ class PixelVotingDecoder(BaseModule):
         init_cfg (dict, optional): Defaults to None.
         **step: Arguments of :class:`DecodingStep` and
             :class:`PixelAssociation`: ``groups``, ``vote_channels``,
-            ``vote_norm``, ``vote_start``, ``formulation``, ``backend``,
+            ``vote_norm``, ``vote_start``, ``vote_conv_size``,
+            ``fuse_conv_size``, ``upsampling``, ``formulation``, ``backend``,
             ``norm_cfg``, ``act_cfg``.
 
     Raises:
@@ -156,7 +157,7 @@ class PixelVotingDecoder(BaseModule):
         Returns:
             list[Tensor]: y_first … top, (N, C_obj, H_l, W_l), finest first.
         """
-        sizes = [tuple(size), *(sizes_of(v)[2:] for v in votes)]
+        sizes = [tuple(size), *(sizes_of(c)[2:] for c in contexts)]
         decoded = [top]
         for i in reversed(range(len(votes))):
             level = first + i

@@ -45,6 +45,13 @@ def _integer(name: str, value, least: int) -> int:
     return value
 
 
+def check_odd(name: str, value) -> None:
+    """Raise unless ``value`` can be the side of a convolution that keeps a
+    map's size."""
+    if _integer(name, value, 1) % 2 == 0:
+        raise ValueError(f'{name} must be odd, but got {value}')
+
+
 def check_kernel(kernel_size: int, stride: int, padding: Optional[int],
                  groups: int) -> int:
     """Check the numbers a module is built with; returns the padding.

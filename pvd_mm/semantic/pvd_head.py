@@ -38,6 +38,12 @@ class PVDHead(BaseDecodeHead):
             Defaults to 'none'.
         vote_start (str): 'identity', 'zero' or 'random'.
             Defaults to 'identity'.
+        vote_conv_size (int): Side of the convolution of the finer map in a
+            pixel association module. Defaults to 1, the paper's.
+        fuse_conv_size (int): Side of the convolution that fuses a map with
+            what is decoded. Defaults to 1, the paper's.
+        upsampling (str): 'votes', or a control in their place: 'bilinear' or
+            'carafe'. Defaults to 'votes'.
         formulation (str): 'exact' or 'factored'. Defaults to 'exact'.
         backend (str): Backend of the op. Defaults to 'auto'.
         **kwargs: Arguments of mmseg's ``BaseDecodeHead``; ``norm_cfg`` and
@@ -60,6 +66,9 @@ class PVDHead(BaseDecodeHead):
                  vote_channels: Optional[int] = None,
                  vote_norm: str = 'none',
                  vote_start: str = 'identity',
+                 vote_conv_size: int = 1,
+                 fuse_conv_size: int = 1,
+                 upsampling: str = 'votes',
                  formulation: str = 'exact',
                  backend: str = 'auto',
                  **kwargs) -> None:
@@ -91,6 +100,9 @@ class PVDHead(BaseDecodeHead):
             vote_channels=vote_channels,
             vote_norm=vote_norm,
             vote_start=vote_start,
+            vote_conv_size=vote_conv_size,
+            fuse_conv_size=fuse_conv_size,
+            upsampling=upsampling,
             formulation=formulation,
             backend=backend,
             norm_cfg=self.norm_cfg,

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pvd_mm.decoder import ConcatConv1x1, PixelAssociation
+from pvd_mm.decoder import ConcatConv, PixelAssociation
 from pvd_mm.ops import upsampling_kernel
 
 NORMS = ('none', 'softmax', 'sigmoid', 'tanh')
@@ -15,7 +15,7 @@ def _seed():
 
 
 def test_concat_conv_is_the_convolution_of_the_concatenation():
-    conv = ConcatConv1x1([3, 5, 2], 7, gains=[1., 2., 3.], bias_gain=4.)
+    conv = ConcatConv([3, 5, 2], 7, gains=[1., 2., 3.], bias_gain=4.)
     gains = torch.tensor([1.] * 3 + [2.] * 5 + [3.] * 2)
     maps = [torch.randn(2, c, 4, 6) for c in (3, 5, 2)]
     expected = F.conv2d(

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 
 from pvd_mm.decoder import DecodingStep, PixelVotingDecoder
+from pvd_mm.ops import dynamic_deconv2d
 
 
 @pytest.fixture(autouse=True)
@@ -148,6 +149,9 @@ def test_state_dict_holds_parameters_alone():
     (dict(strides=[2, 4]), 'no vote reaches'),
     (dict(strides=[2, 0]), 'stride must be at least 1'),
     (dict(kernel_size=4), 'kernel_size must be odd'),
+    (dict(vote_conv_size=2), 'vote_conv_size must be odd'),
+    (dict(fuse_conv_size=0), 'fuse_conv_size must be at least 1'),
+    (dict(upsampling='nearest'), 'upsampling must be one of'),
     (dict(groups=2), 'groups must divide the 3 decoded channels'),
     (dict(formulation='quick'), "formulation must be one of .*'quick'"),
     (dict(vote_norm='max'), "vote_norm must be one of .*'max'"),
@@ -182,3 +186,70 @@ def test_it_can_be_traced():
         with torch.no_grad():
             traced = torch.jit.trace(decoder, inputs)
             torch.testing.assert_close(traced(*inputs), decoder(*inputs))
+
+
+@pytest.mark.parametrize('sizes', [((7, 9), (4, 5)), ((8, 6), (8, 6))])
+def test_sizes_of_convolutions_by_hand(sizes):
+    """3×3 convolutions in both places, with torch's own on the
+    concatenation."""
+    stride = 1 if sizes[0] == sizes[1] else 2
+    step = DecodingStep(
+        4, 6, 5, vote_conv_size=3, fuse_conv_size=3, vote_start='zero').double()
+    torch.nn.init.normal_(step.fuse.weight)
+    votes = step.association
+    torch.nn.init.normal_(votes.conv_votes.weight)
+    fine, coarse = pyramid(sizes, [4, 6], dtype=torch.float64)
+    decoded = torch.randn(2, 5, *sizes[1], dtype=torch.float64)
+    a = F.conv2d(fine, votes.conv_in.conv.weight, votes.conv_in.conv.bias,
+                 stride, 1).relu()
+    b = F.conv2d(coarse, votes.conv_out.conv.weight,
+                 votes.conv_out.conv.bias).relu()
+    gains = torch.tensor(
+        [4**-0.5] * 4 + [6**-0.5] * 6, dtype=torch.float64)
+    expected = F.conv2d(
+        torch.cat([a, b], 1),
+        votes.conv_votes.weight * gains[:, None, None],
+        votes.conv_votes.bias)
+    torch.testing.assert_close(step.votes(fine, coarse, stride), expected)
+    gains = torch.tensor([1.] * 6 + [5**-0.5] * 5, dtype=torch.float64)
+    fused = decoded + F.conv2d(
+        torch.cat([coarse, decoded], 1),
+        step.fuse.weight * gains[:, None, None], step.fuse.bias, padding=1)
+    expected = dynamic_deconv2d(
+        fused, expected, 3, stride, output_size=sizes[0])
+    torch.testing.assert_close(step(fine, coarse, decoded, stride), expected)
+
+
+def test_bilinear_control_is_interpolation():
+    """The same decoder but for the votes, and none of their parameters."""
+    channels, sizes = [4, 5, 6], [(15, 12), (8, 6), (8, 6)]
+    decoder = PixelVotingDecoder(channels, 3, upsampling='bilinear')
+    assert not [n for n, _ in decoder.named_parameters() if 'fuse' not in n]
+    for step in decoder.steps:
+        step.fuse.weight.data.zero_()
+    top = torch.randn(2, 3, 8, 6)
+    decoded = decoder(pyramid(sizes, channels), top)
+    torch.testing.assert_close(decoded[1], top)
+    torch.testing.assert_close(
+        decoded[0],
+        F.interpolate(top, (15, 12), mode='bilinear', align_corners=False))
+
+
+@pytest.mark.parametrize('stride', (1, 2))
+def test_carafe_control_gathers_with_a_softmax(stride):
+    """Pixel by pixel as the CARAFE paper's eqs. 1 and 4 have it."""
+    step = DecodingStep(4, 6, 3, upsampling='carafe').double()
+    torch.nn.init.normal_(step.control.encode.weight)
+    coarse = torch.randn(1, 6, 4, 3, dtype=torch.float64)
+    fused = torch.randn(1, 3, 4, 3, dtype=torch.float64)
+    size = (4 * stride - stride // 2, 3 * stride)
+    kernels = step.votes(None, coarse, stride)
+    output = step.control(fused, kernels, size, stride)
+    padded = F.pad(fused, [2] * 4)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            i, j = y // stride, x // stride
+            phase = (y % stride) * stride + x % stride
+            weights = kernels[0, phase::stride**2, i, j].softmax(0)
+            window = padded[0, :, i:i + 5, j:j + 5].flatten(1)
+            torch.testing.assert_close(output[0, :, y, x], window @ weights)

@@ -79,6 +79,9 @@ def predict(model, data):
     (dict(), dict(formulation='factored', vote_norm='softmax')),
     (dict(), dict(vote_channels=4, kernel_size=5)),
     (dict(), dict(channels=6, groups=3)),
+    (dict(), dict(vote_conv_size=3, fuse_conv_size=3)),
+    (dict(), dict(upsampling='bilinear')),
+    (dict(), dict(upsampling='carafe')),
     (dict(), dict(groups=CLASSES, vote_norm='tanh')),
     (dict(granularity='block'),
      dict(in_channels=[8] * 3 + [16] * 2 + [32] * 2 + [64] * 2)),
@@ -96,7 +99,8 @@ def test_losses_gradients_and_prediction(backbone, head):
     # one step; all else has its gradient at once
     for name, parameter in model.decode_head.named_parameters():
         assert parameter.grad is not None, name
-        waits = '.conv_in.' in name or '.conv_out.' in name
+        waits = any(part in name
+                    for part in ('.conv_in.', '.conv_out.', '.compress.'))
         assert waits or parameter.grad.any(), name
     outcome = predict(model, batch((50, 70)))
     for sample in outcome:
