@@ -136,6 +136,8 @@ class _Checked:
             raise MissingDataError(f'checkpoint not found: {checkpoint}.') from error
         except (pickle.UnpicklingError, EOFError) as error:
             raise UserError(f'{checkpoint} is no checkpoint: {error}') from error
+        # mmseg's takes the classes of Cityscapes until its own visualize()
+        self.visualizer.dataset_meta = self.model.dataset_meta
 
     def _load_weights_to_model(self, model, checkpoint, cfg) -> None:
         check_checkpoint(model, self._checkpoint_path)
@@ -169,11 +171,6 @@ class _Checked:
         if 'collate_fn' in cfg.test_dataloader:
             return super()._init_collate(cfg)
         return pseudo_collate  # upstream finds it too, after a warning
-
-    def _init_visualizer(self, cfg: Config):
-        visualizer = super()._init_visualizer(cfg)
-        visualizer.dataset_meta = self.model.dataset_meta
-        return visualizer
 
     def prepare(self, path: str) -> dict:
         """Load one image: what the model's ``data_preprocessor`` takes."""
