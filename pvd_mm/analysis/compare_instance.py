@@ -137,7 +137,7 @@ class InstanceTask(ObjectPainter):
         truth, crowds = truth_of(sample, 'gt'), truth_of(sample, 'ignored')
         return match(detections_of(sample), truth, crowds)
 
-    def drawtruth_of(self, sample, image: np.ndarray) -> Cell:
+    def draw_truth(self, sample, image: np.ndarray) -> Cell:
         """The annotated objects of a sample; crowds are grey."""
         objects, crowds = truth_of(sample, 'gt'), truth_of(sample, 'ignored')
         cell = self.draw(objects, image)

@@ -15,6 +15,7 @@ from .follow_votes import follow_votes
 from .image_files import check_out_file, read_image
 from .inferencers import load_inferencer
 
+_MARK = '#ffe119'  # the chosen pixel
 _LEAST = 0.01  # of a level's strongest weight: what a view must show
 
 
@@ -182,9 +183,9 @@ def _view(levels, covered) -> tuple[float, float, float, float]:
     corners = []
     for _, stride, weights in levels:
         strong = np.abs(weights)
-        rows, columns = np.nonzero(strong > _LEAST * strong.max())
+        rows, columns = np.nonzero(strong >= _LEAST * strong.max())
         for at in (rows, columns):
-            corners += [(at.min(initial=0) - 1) * stride, (at.max(initial=0) + 1) * stride]
+            corners += [(at.min() - 0.5) * stride, (at.max() + 0.5) * stride]
     corners = np.array(corners).reshape(-1, 2, 2)
     low, high = corners[..., 0].min(0), corners[..., 1].max(0)
     sides = np.array(covered)
@@ -223,9 +224,18 @@ def _draw(picture, covered, pixel, name, output, levels, out: Path) -> None:
         one.set_title(title, fontsize=11)
         one.set_xlabel(caption, fontsize=9)
 
-    def mark(one):
-        for color, line, size in (('black', 3.4, 13), ('#ffe119', 1.5, 12)):
-            one.plot(output[1], output[0], '+', color=color, mew=line, ms=size)
+    def frame(one, left, top, width, height, color, line):
+        for edge, thickness in (('black', 2 * line), (color, line)):
+            one.add_patch(
+                Rectangle(
+                    (left, top),
+                    width,
+                    height,
+                    fill=False,
+                    edgecolor=edge,
+                    linewidth=thickness,
+                )
+            )
 
     whole = (extent[0], extent[1], extent[3], extent[2])
     panel(
@@ -235,25 +245,16 @@ def _draw(picture, covered, pixel, name, output, levels, out: Path) -> None:
         f'pixel {pixel[0]}, {pixel[1]}: {name}',
         'framed: what the others show',
     )
-    for color, line in (('black', 3.0), ('white', 1.4)):
-        axes[0].add_patch(
-            Rectangle(
-                (left, top),
-                right - left,
-                bottom - top,
-                fill=False,
-                edgecolor=color,
-                linewidth=line,
-            )
-        )
-    mark(axes[0])
+    frame(axes[0], left, top, right - left, bottom - top, 'white', 1.4)
+    for color, line, size in (('black', 3.4, 13), (_MARK, 1.5, 12)):
+        axes[0].plot(output[1], output[0], '+', color=color, mew=line, ms=size)
     colors = colormaps['coolwarm']
     for one, (level, stride, weights) in zip(axes[1:], levels):
         most = np.abs(weights).max() or 1.0
         share = weights / most
         overlay = colors(share / 2 + 0.5)
         # weak ones still show, and what has no vote does not
-        overlay[..., 3] = 0.95 * np.sqrt(np.abs(share))
+        overlay[..., 3] = 0.75 * np.sqrt(np.abs(share))
         panel(
             one,
             pale,
@@ -278,7 +279,7 @@ def _draw(picture, covered, pixel, name, output, levels, out: Path) -> None:
             aspect='equal',
         )
         one.set(xlim=(left, right), ylim=(bottom, top))
-        mark(one)
+        frame(one, output[1] - 0.5, output[0] - 0.5, 1, 1, _MARK, 1.4)
     bar = figure.colorbar(
         ScalarMappable(Normalize(-1, 1), colors),
         ax=axes.tolist(),

@@ -121,7 +121,10 @@ def draw_figures(
     titles += ['Ground truth'] if len(grid[0]) == 4 else []
     draw_grid(titles, grid, figure.legend(), out)
     report = dict(
-        runs=[dict(name=r.name, config=r.config, checkpoint=r.checkpoint) for r in runs],
+        runs=[
+            dict(name=run.name, config=run.config, checkpoint=run.checkpoint)
+            for run in runs
+        ],
         predicted=len(differing),
         images=told,
     )
@@ -158,7 +161,8 @@ def _scenes_of_split(methods: Sequence, runs: Sequence[Run]) -> list[_Scene]:
             raise UserError(f'{run.config} has no val_dataloader; name images instead.')
         settings = dict(method.cfg.val_dataloader.dataset, lazy_init=False)
         data = DATASETS.build(settings)
-        splits.append((data, [data.get_data_info(i)['img_path'] for i in range(len(data))]))
+        paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
+        splits.append((data, paths))
     (data, paths), (_, others) = splits
     if paths != others:
         raise UserError(
@@ -166,7 +170,8 @@ def _scenes_of_split(methods: Sequence, runs: Sequence[Run]) -> list[_Scene]:
             'different images; name images instead.'
         )
     return [
-        _Scene(path, lambda i=i: data[i]['data_samples']) for i, path in enumerate(paths)
+        _Scene(path, lambda i=i: data[i]['data_samples'])
+        for i, path in enumerate(paths)
     ]
 
 

@@ -86,7 +86,9 @@ def _check_device(device: str | None) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"device is '{device}', which cannot be used: {reason}")
+        raise UserError(
+            f"device is '{device}', which cannot be used: {reason}"
+        ) from error
 
 
 def _set_scale(cfg: Config, scale: float | None) -> None:
