@@ -183,9 +183,13 @@ def _view(levels, covered) -> tuple[float, float, float, float]:
     corners = []
     for _, stride, weights in levels:
         strong = np.abs(weights)
+        if not strong.any():  # at a border it may be that nobody votes
+            continue
         rows, columns = np.nonzero(strong >= _LEAST * strong.max())
         for at in (rows, columns):
             corners += [(at.min() - 0.5) * stride, (at.max() + 0.5) * stride]
+    if not corners:
+        return -0.5, covered[1] - 0.5, -0.5, covered[0] - 0.5
     corners = np.array(corners).reshape(-1, 2, 2)
     low, high = corners[..., 0].min(0), corners[..., 1].max(0)
     sides = np.array(covered)

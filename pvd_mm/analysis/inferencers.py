@@ -94,8 +94,9 @@ def _check_device(device: str | None) -> None:
 def _set_scale(cfg: Config, scale: float | None) -> None:
     if scale is None:
         return
-    if not scale > 0:
+    if not 0 < scale < float('inf'):
         raise UserError(f'scale is {scale}; expected a factor above 0.')
+    scale = float(scale)  # Resize refuses an int
     pipeline = cfg.test_dataloader.dataset.pipeline
     resizing = [step for step in pipeline if str(step['type']).endswith('Resize')]
     for step in resizing:
@@ -229,4 +230,5 @@ def _dataset_meta(model: nn.Module, meta: dict, cfg: Config) -> dict:
     else:  # as upstream's random ones
         random = np.random.RandomState(42)
         palette = random.randint(0, 255, (len(classes), 3)).tolist()
-    return dict(classes=classes, palette=[list(color) for color in palette])
+    # mmdet's visualizer takes tuples alone
+    return dict(classes=classes, palette=[tuple(map(int, color)) for color in palette])

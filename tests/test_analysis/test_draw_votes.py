@@ -1,12 +1,13 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Following votes: the gradient through the op is the oracle."""
 
+import numpy as np
 import pytest
 import torch
-from conftest import SEGMENTOR, make
+from analysis_helpers import SEGMENTOR, make
 from PIL import Image
 
-from pvd_mm.analysis.draw_votes import draw_votes
+from pvd_mm.analysis.draw_votes import Level, _draw, draw_votes
 from pvd_mm.analysis.follow_votes import follow_votes
 from pvd_mm.analysis.image_files import read_image
 from pvd_mm.analysis.inferencers import load_inferencer
@@ -45,7 +46,7 @@ def check(votes, pixel, sizes, strides, k, groups, formulation):
             wanted = torch.zeros_like(gradient[0])
             wanted[channel] = weights[channel // 2]
             assert torch.allclose(gradient[0], wanted, rtol=1e-10, atol=1e-12)
-    assert all(weights.abs().sum() > 0 for weights in found)
+    return found
 
 
 @pytest.mark.parametrize('formulation', ['exact', 'factored'])
@@ -68,7 +69,8 @@ def test_weights_are_the_gradient_of_the_chain(size, strides, k, groups, formula
         sizes.append(tuple(-(-side // stride) for side in sizes[-1]))
     votes = [torch.randn(1, groups * k * k, *side) for side in sizes[1:]]
     for pixel in ((0, 0), (size[0] - 1, size[1] - 1), (size[0] // 2, 1)):
-        check(votes, pixel, sizes, strides, k, groups, formulation)
+        found = check(votes, pixel, sizes, strides, k, groups, formulation)
+    assert all(weights.abs().sum() > 0 for weights in found)
 
 
 def test_what_does_not_fit():
@@ -159,6 +161,17 @@ def test_padding_is_no_part_of_the_image(street, scene, tmp_path):
     _, _, sizes = votes_of(trained, scene)
     assert sizes[0] == (96 // 4, 256 // 4)
     assert result['output'] == (63 // 4, 127 // 4)
+
+
+def test_a_pixel_that_nobody_votes_for(tmp_path):
+    """With a stride as large as the window there are some at the border."""
+    votes = [torch.rand(1, 9, 3, 3), torch.rand(1, 9, 3, 3)]
+    found = follow_votes(votes, (8, 8), (9, 9), [3, 1])
+    levels = [Level(i, 3, weights[0].numpy()) for i, weights in enumerate(found, 1)]
+    assert not any(level.weights.any() for level in levels)
+    out = tmp_path / 'none.png'
+    _draw(np.zeros((36, 36, 3)), (9, 9), (33, 33), 'road', (8, 8), levels, out)
+    assert read_image(out).shape[0] > 100
 
 
 def test_mistakes(segmentor, baseline, detector, scene, tmp_path):

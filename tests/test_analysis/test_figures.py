@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import DETECTOR, make
+from analysis_helpers import DETECTOR, make
 from mmengine.structures import InstanceData
 
 from pvd_mm.analysis.compare_runs import Run

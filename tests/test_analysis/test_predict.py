@@ -82,12 +82,9 @@ def test_big_images_by_a_sliding_window(segmentor, photos, tmp_path):
     out = tmp_path / 'out'
     predict(*segmentor, [str(big)], str(out), device='cpu', scale=1, slide=window)
     found = np.array(Image.open(out / 'labels/big.png'))
-    full = dict(
-        zip(('config', 'checkpoint'), segmentor)
-    )  # the same without the Resize of the config
-    cfg = tmp_path / 'full.py'
+    cfg = tmp_path / 'full.py'  # the same without the Resize of the config
     cfg.write_text(
-        f'_base_ = {full["config"]!r}\n'
+        f'_base_ = {segmentor.config!r}\n'
         "p = [dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]\n"
         'test_dataloader = dict(dataset=dict(pipeline=p))\n'
     )
@@ -150,7 +147,8 @@ def test_unreadable_files_are_named_and_the_others_done(segmentor, photos, tmp_p
     (photos / 'cut.png').write_bytes(good[: len(good) // 2])
     (photos / 'text.jpg').write_text('no image')
     out = tmp_path / 'out'
-    said = tool('predict', *segmentor, photos, '--out', out, '--device', 'cpu', ok=False)
+    options = ('--out', out, '--device', 'cpu')
+    said = tool('predict', *segmentor, photos, *options, ok=False)
     assert 'Traceback' not in said
     assert '3 images predicted' in said and '2 files could not be read' in said
     for name in ('cut.png', 'text.jpg'):
@@ -197,7 +195,7 @@ def test_checkpoints_that_do_not_fit(segmentor, baseline, photos, tmp_path):
     with pytest.raises(UserError, match='another model') as caught:
         predict(segmentor.config, baseline.checkpoint, [str(photos)], str(out))
     assert baseline.checkpoint in str(caught.value)
-    assert 'missing from the file: backbone' in str(caught.value)
+    assert 'missing from the file: decode_head' in str(caught.value)
     assert 'unknown to the model: ' in str(caught.value)
     text = photos / 'notes.txt'
     for path, message in ((text, 'no checkpoint'), (tmp_path / 'x.pth', 'not found')):
@@ -239,7 +237,7 @@ def test_names_of_classes(segmentor, tmp_path):
     own = tuple(f'own {i}' for i in range(19))
     found = meta(dataset_meta=dict(classes=own))
     assert found['classes'] == own and len(found['palette']) == 19
-    assert meta(CLASSES=own, PALETTE=[[7, 8, 9]] * 19)['palette'] == [[7, 8, 9]] * 19
+    assert meta(CLASSES=own, PALETTE=[[7, 8, 9]] * 19)['palette'] == [(7, 8, 9)] * 19
     config = tmp_path / 'three.py'
     config.write_text(
         f'_base_ = {segmentor.config!r}\nmodel = dict(decode_head=dict(num_classes=3))'
