@@ -46,7 +46,7 @@ class ObjectPainter:
     Args:
         meta (dict): ``classes`` and ``palette`` of a dataset.
         fill (float): Opacity of an object's colour, from 0 to 1; with 0 its
-            outline has the colour instead of white. Defaults to 0.5.
+            outline has the colour, lighter, instead of white. Defaults to 0.5.
     """
 
     def __init__(self, meta: dict, fill: float = 0.5) -> None:
@@ -68,9 +68,21 @@ class ObjectPainter:
             text = self.meta['classes'][label]
             if objects.scores is not None:
                 text += f' {objects.scores[i]:.2f}'
-            outlines.append((mask, _OUTLINE if self.fill else color))
+            outlines.append((mask, _OUTLINE if self.fill else (1 + color) / 2))
             labels.append((*_corner(mask), text, color))
         return Cell(picture.astype(np.uint8), '', outlines, labels)
+
+    def draw_truth(self, sample, image: np.ndarray) -> Cell:
+        """The annotated objects of a sample; crowds are grey."""
+        objects, crowds = truth_of(sample, 'gt'), truth_of(sample, 'ignored')
+        cell = self.draw(objects, image)
+        return cell._replace(
+            outlines=[*cell.outlines, *((mask, _CROWD) for mask in crowds.masks)],
+            labels=[
+                *cell.labels,
+                *((*_corner(mask), 'crowd', _CROWD) for mask in crowds.masks),
+            ],
+        )
 
     def _color(self, label: int) -> np.ndarray:
         palette = self.meta['palette']
@@ -136,18 +148,6 @@ class InstanceTask(ObjectPainter):
     def _match(self, sample) -> Match:
         truth, crowds = truth_of(sample, 'gt'), truth_of(sample, 'ignored')
         return match(detections_of(sample), truth, crowds)
-
-    def draw_truth(self, sample, image: np.ndarray) -> Cell:
-        """The annotated objects of a sample; crowds are grey."""
-        objects, crowds = truth_of(sample, 'gt'), truth_of(sample, 'ignored')
-        cell = self.draw(objects, image)
-        return cell._replace(
-            outlines=[*cell.outlines, *((mask, _CROWD) for mask in crowds.masks)],
-            labels=[
-                *cell.labels,
-                *((*_corner(mask), 'crowd', _CROWD) for mask in crowds.masks),
-            ],
-        )
 
     def draw_prediction(self, sample, image: np.ndarray) -> Cell:
         """The detections of a sample, the more certain above the others."""

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 
 from pvd_mm.errors import UserError
 
-from .compare_instance import ObjectPainter, Objects, detections_of, match, truth_of
+from .compare_instance import ObjectPainter, detections_of, match, truth_of
 from .compare_runs import Run
 from .compare_semantic import LabelPainter, labels_of
 from .image_files import UnreadableImage, check_out_file, find_images, read_image
@@ -262,18 +262,13 @@ class _ObjectFigure(ObjectPainter):
         cell = self.draw(found, image)
         if truth is None:
             return cell
-        result = match(found, self._truth(truth, 'gt'), self._truth(truth, 'ignored'))
-        caption = f'{len(result.ious)} of {result.truths} found, {result.false} false'
-        return cell._replace(caption=caption)
-
-    def draw_truth(self, truth, image: np.ndarray) -> Cell:
-        return self.draw(self._truth(truth, 'gt'), image)
-
-    def _truth(self, sample, kind: str) -> Objects:
         try:
-            return truth_of(sample, kind)
+            objects, crowds = truth_of(truth, 'gt'), truth_of(truth, 'ignored')
         except ValueError as error:
             raise UserError(str(error)) from error
+        result = match(found, objects, crowds)
+        caption = f'{len(result.ious)} of {result.truths} found, {result.false} false'
+        return cell._replace(caption=caption)
 
 
 _FIGURES = {'mmseg': _LabelFigure, 'mmdet': _ObjectFigure}

@@ -88,7 +88,7 @@ def test_objects_are_contours_with_label_and_score():
     cell = figure.draw_prediction(sample, image, None)
     assert (cell.picture == 77).all()  # contours alone
     assert [text for _, _, text, _ in cell.labels] == ['a 0.60', 'b 0.90']
-    assert [list(color) for _, color in cell.outlines] == [[1, 0, 0], [0, 0, 1]]
+    assert [list(color) for _, color in cell.outlines] == [[1, 0.5, 0.5], [0.5, 0.5, 1]]
     assert figure.labels(sample_of(masks[:0], [], [])).max() == -1
 
 
