@@ -16,7 +16,7 @@ from .image_files import check_out_file, read_image
 from .inferencers import load_inferencer
 
 _MARK = '#ffe119'  # the chosen pixel
-_LEAST = 0.01  # of a level's strongest weight: what a view must show
+_LEAST = 0.05  # of a level's strongest weight: what a view must show
 
 
 class Level(NamedTuple):

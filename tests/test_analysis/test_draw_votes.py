@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from analysis_helpers import SEGMENTOR, make
+from packaging_helpers import tool
 from PIL import Image
 
 from pvd_mm.analysis.draw_votes import Level, _draw, draw_votes
@@ -172,6 +173,15 @@ def test_a_pixel_that_nobody_votes_for(tmp_path):
     out = tmp_path / 'none.png'
     _draw(np.zeros((36, 36, 3)), (9, 9), (33, 33), 'road', (8, 8), levels, out)
     assert read_image(out).shape[0] > 100
+
+
+def test_the_tool(segmentor, scene, tmp_path):
+    out = tmp_path / 'votes.png'
+    options = ('--out', out, '--device', 'cpu')
+    said = tool('draw_votes', *segmentor, scene, '--pixel', 9, 9, *options)
+    assert out.is_file() and 'row 2, column 2' in said and 'M_4, stride 8, 2x4' in said
+    said = tool('draw_votes', *segmentor, scene, '--pixel', 9, 9, *options, ok=False)
+    assert 'exists already' in said and 'Traceback' not in said
 
 
 def test_mistakes(segmentor, baseline, detector, scene, tmp_path):

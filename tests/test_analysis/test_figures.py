@@ -8,6 +8,7 @@ import pytest
 import torch
 from analysis_helpers import DETECTOR, make
 from mmengine.structures import InstanceData
+from packaging_helpers import tool
 
 from pvd_mm.analysis.compare_runs import Run
 from pvd_mm.analysis.figures import _ObjectFigure, densest_window, draw_figures
@@ -53,6 +54,22 @@ def test_segmentors_on_a_folder(runs, street, tmp_path):
         draw_figures(runs, out, paths)
     with pytest.raises(UserError, match='none of 1 images could be read'):
         draw_figures(runs, out, paths[1:], force=True, device='cpu')
+
+
+def test_the_tool(runs, street, tmp_path):
+    (tmp_path / 'text.png').write_text('no image')
+    methods = [
+        part for run in runs for part in ('--run', run.name, run.config, run.checkpoint)
+    ]
+    scene = next(street.glob('leftImg8bit/val/*/*.png'))
+    images = (scene, tmp_path / 'text.png')
+    out = tmp_path / 'fig6.png'
+    said = tool(
+        'draw_figures', *images, *methods, '--out', out, '--device', 'cpu', ok=False
+    )
+    assert f'{scene}: ' in said and '% of the pixels differ' in said
+    assert str(images[1]) in said.split('1 files could not be read')[1]
+    assert 'Traceback' not in said and out.is_file()
 
 
 def test_detectors_on_their_val_split(detector, shapes, tmp_path):
