@@ -40,7 +40,59 @@ class Match(NamedTuple):
         return sum(self.ious) / count if count else 1.0
 
 
-class InstanceTask:
+class ObjectPainter:
+    """Draws objects: filled and outlined, with their classes and scores.
+
+    Args:
+        meta (dict): ``classes`` and ``palette`` of a dataset.
+        fill (float): Opacity of an object's colour, from 0 to 1; with 0 its
+            outline has the colour, lighter, instead of white. Defaults to 0.5.
+    """
+
+    def __init__(self, meta: dict, fill: float = 0.5) -> None:
+        self.meta = meta
+        self.fill = fill
+        self.shown = set()
+
+    def draw(self, objects: Objects, image: np.ndarray) -> Cell:
+        """Draw objects on an image, (H, W, 3), the first above the others."""
+        picture = image.astype(np.float32)
+        outlines, labels = [], []
+        for i in reversed(range(len(objects.labels))):
+            mask, label = objects.masks[i], int(objects.labels[i])
+            color = self._color(label)
+            self.shown.add(label)
+            picture[mask] += self.fill * (255 * color - picture[mask])
+            if not mask.any():
+                continue
+            text = self.meta['classes'][label]
+            if objects.scores is not None:
+                text += f' {objects.scores[i]:.2f}'
+            outlines.append((mask, _OUTLINE if self.fill else (1 + color) / 2))
+            labels.append((*_corner(mask), text, color))
+        return Cell(picture.astype(np.uint8), '', outlines, labels)
+
+    def draw_truth(self, sample, image: np.ndarray) -> Cell:
+        """The annotated objects of a sample; crowds are grey."""
+        objects, crowds = truth_of(sample, 'gt'), truth_of(sample, 'ignored')
+        cell = self.draw(objects, image)
+        return cell._replace(
+            outlines=[*cell.outlines, *((mask, _CROWD) for mask in crowds.masks)],
+            labels=[
+                *cell.labels,
+                *((*_corner(mask), 'crowd', _CROWD) for mask in crowds.masks),
+            ],
+        )
+
+    def _color(self, label: int) -> np.ndarray:
+        palette = self.meta['palette']
+        return np.array(palette[label % len(palette)]) / 255
+
+    def legend(self) -> list:
+        """Names and colours of the classes that were drawn."""
+        return [(self.meta['classes'][i], self._color(i)) for i in sorted(self.shown)]
+
+class InstanceTask(ObjectPainter):
     """Boxes and masks of objects: COCO's AP of both and boundary AP.
 
     An image is segmented the better, the higher the panoptic quality of its
@@ -68,10 +120,9 @@ class InstanceTask:
     )
 
     def __init__(self, dataset, focus: str = '') -> None:
-        self.meta = dataset.metainfo
+        super().__init__(dataset.metainfo)
         self.ann_file = dataset.ann_file
         self.wanted = [column.figure for column in self.columns]
-        self.shown = set()
 
     def metrics(self, cfg: Config) -> list:
         """COCO's AP, and boundary AP as the config sets it."""
@@ -95,20 +146,8 @@ class InstanceTask:
         return self._match(sample).quality
 
     def _match(self, sample) -> Match:
-        truth, crowds = _truth(sample, 'gt'), _truth(sample, 'ignored')
-        return match(_detections(sample), truth, crowds)
-
-    def draw_truth(self, sample, image: np.ndarray) -> Cell:
-        """The annotated objects of a sample; crowds are grey."""
-        objects, crowds = _truth(sample, 'gt'), _truth(sample, 'ignored')
-        cell = self._draw(objects, image)
-        return cell._replace(
-            outlines=[*cell.outlines, *((mask, _CROWD) for mask in crowds.masks)],
-            labels=[
-                *cell.labels,
-                *((*_corner(mask), 'crowd', _CROWD) for mask in crowds.masks),
-            ],
-        )
+        truth, crowds = truth_of(sample, 'gt'), truth_of(sample, 'ignored')
+        return match(detections_of(sample), truth, crowds)
 
     def draw_prediction(self, sample, image: np.ndarray) -> Cell:
         """The detections of a sample, the more certain above the others."""
@@ -117,32 +156,7 @@ class InstanceTask:
         if found.ious:
             caption += f', mask IoU {100 * np.mean(found.ious):.0f} %'
         caption += f', {found.false} false'
-        return self._draw(_detections(sample), image)._replace(caption=caption)
-
-    def _draw(self, objects: Objects, image: np.ndarray) -> Cell:
-        picture = image.astype(np.float32)
-        outlines, labels = [], []
-        for i in reversed(range(len(objects.labels))):
-            mask, label = objects.masks[i], int(objects.labels[i])
-            color = self._color(label)
-            self.shown.add(label)
-            picture[mask] = 0.5 * picture[mask] + 127.5 * color
-            if not mask.any():
-                continue
-            text = self.meta['classes'][label]
-            if objects.scores is not None:
-                text += f' {objects.scores[i]:.2f}'
-            outlines.append((mask, _OUTLINE))
-            labels.append((*_corner(mask), text, color))
-        return Cell(picture.astype(np.uint8), '', outlines, labels)
-
-    def _color(self, label: int) -> np.ndarray:
-        palette = self.meta['palette']
-        return np.array(palette[label % len(palette)]) / 255
-
-    def legend(self) -> list:
-        """Names and colours of the classes that were drawn."""
-        return [(self.meta['classes'][i], self._color(i)) for i in sorted(self.shown)]
+        return self.draw(detections_of(sample), image)._replace(caption=caption)
 
 
 def match(found: Objects, truth: Objects, crowds: Objects) -> Match:
@@ -187,7 +201,8 @@ def _corner(mask: np.ndarray) -> tuple[float, float]:
     return float(x), float(max(rows[0], 0.07 * mask.shape[0]))
 
 
-def _detections(sample) -> Objects:
+def detections_of(sample) -> Objects:
+    """The detections of a sample with a score of at least 0.5, best first."""
     pred = sample.pred_instances
     scores = pred.scores.cpu().numpy()
     order = np.argsort(-scores, kind='stable')
@@ -196,8 +211,12 @@ def _detections(sample) -> Objects:
     return Objects(masks[order], pred.labels.cpu().numpy()[order], scores[order])
 
 
-def _truth(sample, kind: str) -> Objects:
-    """The 'gt' or the 'ignored' instances of a sample, in the image's size."""
+def truth_of(sample, kind: str) -> Objects:
+    """The 'gt' or the 'ignored' instances of a sample, in the image's size.
+
+    Raises:
+        ValueError: The sample has no masks.
+    """
     instances = sample.get(f'{kind}_instances')
     if instances is None or 'masks' not in instances:
         raise ValueError(

@@ -11,7 +11,37 @@ from .picture_grid import Cell
 _IGNORED = 255
 
 
-class SemanticTask:
+class LabelPainter:
+    """Paints label maps in the colours of their classes.
+
+    Args:
+        meta (dict): ``classes`` and ``palette`` of a dataset.
+    """
+
+    def __init__(self, meta: dict) -> None:
+        self.meta = meta
+        self.palette = np.zeros((256, 3), np.uint8)
+        self.palette[: len(meta['classes'])] = meta['palette']
+        self.shown = np.zeros(256, bool)
+
+    def paint(self, labels: np.ndarray) -> np.ndarray:
+        """Labels (H, W) to a picture (H, W, 3), RGB; what is ignored is black."""
+        self.shown[np.unique(labels)] = True
+        return self.palette[labels]
+
+    def legend(self) -> list:
+        """Names and colours of the classes that were drawn."""
+        entries = [
+            (name, self.palette[i] / 255)
+            for i, name in enumerate(self.meta['classes'])
+            if self.shown[i]
+        ]
+        if self.shown[_IGNORED]:
+            entries.append(('unlabelled', self.palette[_IGNORED] / 255))
+        return entries
+
+
+class SemanticTask(LabelPainter):
     """Labels of pixels: mIoU and boundary IoU, those of one class beside.
 
     An image is labelled the better, the more of its pixels are right.
@@ -23,9 +53,8 @@ class SemanticTask:
     """
 
     def __init__(self, dataset, focus: str) -> None:
-        self.meta = dataset.metainfo
-        classes = self.meta['classes']
-        self.focus = [focus] if focus in classes else []
+        super().__init__(dataset.metainfo)
+        self.focus = [focus] if focus in self.meta['classes'] else []
         self.columns = (
             Column('mIoU', 'miou', 'mIoU'),
             Column('Boundary IoU', 'boundary_iou', 'mBoundaryIoU'),
@@ -35,9 +64,6 @@ class SemanticTask:
             ),
         )
         self.wanted = [c.figure for c in self.columns[: 4 if self.focus else 2]]
-        self.palette = np.zeros((256, 3), np.uint8)
-        self.palette[: len(classes)] = self.meta['palette']
-        self.shown = np.zeros(256, bool)
 
     def metrics(self, cfg: Config) -> list:
         """IoU and boundary IoU, the latter as the config sets it."""
@@ -54,35 +80,21 @@ class SemanticTask:
 
     def quality(self, sample) -> int:
         """The number of pixels that are labelled right."""
-        pred, truth = _labels(sample.pred_sem_seg), _labels(sample.gt_sem_seg)
+        pred, truth = labels_of(sample.pred_sem_seg), labels_of(sample.gt_sem_seg)
         return int((pred == truth)[truth != _IGNORED].sum())
 
     def draw_truth(self, sample, image: np.ndarray) -> Cell:
         """The ground truth of a sample in its colours."""
-        return Cell(self._paint(_labels(sample.gt_sem_seg)))
+        return Cell(self.paint(labels_of(sample.gt_sem_seg)))
 
     def draw_prediction(self, sample, image: np.ndarray) -> Cell:
         """The labels of a sample in their colours."""
-        pred, truth = _labels(sample.pred_sem_seg), _labels(sample.gt_sem_seg)
+        pred, truth = labels_of(sample.pred_sem_seg), labels_of(sample.gt_sem_seg)
         known = truth != _IGNORED
         right = 100 * (pred == truth)[known].mean() if known.any() else 0
-        return Cell(self._paint(pred), f'{right:.1f} % of pixels right')
-
-    def _paint(self, labels: np.ndarray) -> np.ndarray:
-        self.shown[np.unique(labels)] = True
-        return self.palette[labels]
-
-    def legend(self) -> list:
-        """Names and colours of the classes that were drawn."""
-        entries = [
-            (name, self.palette[i] / 255)
-            for i, name in enumerate(self.meta['classes'])
-            if self.shown[i]
-        ]
-        if self.shown[_IGNORED]:
-            entries.append(('unlabelled', self.palette[_IGNORED] / 255))
-        return entries
+        return Cell(self.paint(pred), f'{right:.1f} % of pixels right')
 
 
-def _labels(pixel_data) -> np.ndarray:
+def labels_of(pixel_data) -> np.ndarray:
+    """The label map, (H, W), of a sample's ``PixelData``."""
     return pixel_data.data[0].cpu().numpy()

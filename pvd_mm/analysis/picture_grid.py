@@ -22,12 +22,20 @@ class Cell(NamedTuple):
         outlines (Sequence): Pairs of a mask, (H, W) bool, whose contour is
             drawn, and its colour.
         labels (Sequence): Quadruples (x, y, text, colour), in pixels.
+        window (tuple[slice, slice], optional): Rows and columns that a frame
+            is drawn around.
     """
 
     picture: np.ndarray
     caption: str = ''
     outlines: Sequence[tuple[np.ndarray, Sequence[float]]] = ()
     labels: Sequence[tuple[float, float, str, Sequence[float]]] = ()
+    window: tuple[slice, slice] | None = None
+
+    def crop(self, window: tuple[slice, slice]) -> 'Cell':
+        """That part of the picture with its outlines, and no text."""
+        outlines = [(mask[window], color) for mask, color in self.outlines]
+        return Cell(self.picture[window], outlines=outlines)
 
 
 def draw_grid(
@@ -36,7 +44,7 @@ def draw_grid(
     legend: Sequence[tuple[str, Sequence[float]]],
     path: Path,
 ) -> None:
-    """Draw a grid of pictures of one shape.
+    """Draw a grid of pictures; those of a row have one shape.
 
     Args:
         titles (Sequence[str]): Of the columns.
@@ -48,22 +56,24 @@ def draw_grid(
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    height, width = rows[0][0].picture.shape[:2]
-    line = _CELL * height / width + _CAPTION
+    lines = []
+    for row in rows:
+        height, width = row[0].picture.shape[:2]
+        lines.append(_CELL * height / width + _CAPTION)
     per_row = max(1, int(len(titles) * _CELL / 1.75))
     foot = 0.3 * math.ceil(len(legend) / per_row) + 0.25
-    total = (len(titles) * _CELL, len(rows) * line + _HEAD + foot)
+    total = (len(titles) * _CELL, sum(lines) + _HEAD + foot)
     figure = Figure(figsize=total, dpi=120)
     FigureCanvasAgg(figure)
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
-            bottom = total[1] - _HEAD - (r + 1) * line + _CAPTION - 0.02
+            bottom = total[1] - _HEAD - sum(lines[: r + 1]) + _CAPTION - 0.02
             axes = figure.add_axes(
                 (
                     (c + 0.01) / len(titles),
                     bottom / total[1],
                     0.98 / len(titles),
-                    (line - _CAPTION) / total[1],
+                    (lines[r] - _CAPTION) / total[1],
                 )
             )
             _draw_cell(axes, cell)
@@ -86,6 +96,8 @@ def draw_grid(
 
 
 def _draw_cell(axes, cell: Cell) -> None:
+    from matplotlib.patches import Rectangle
+
     axes.imshow(cell.picture, interpolation='nearest', aspect='auto')
     for mask, color in cell.outlines:
         if mask.any():
@@ -107,6 +119,19 @@ def _draw_cell(axes, cell: Cell) -> None:
             clip_on=True,
             bbox=dict(facecolor=color, edgecolor='none', pad=1, alpha=0.85),
         )
+    if cell.window is not None:
+        rows, columns = cell.window
+        for color, line in (('black', 3.0), ('white', 1.4)):
+            axes.add_patch(
+                Rectangle(
+                    (columns.start - 0.5, rows.start - 0.5),
+                    columns.stop - columns.start,
+                    rows.stop - rows.start,
+                    fill=False,
+                    edgecolor=color,
+                    linewidth=line,
+                )
+            )
     height, width = cell.picture.shape[:2]
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
