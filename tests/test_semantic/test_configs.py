@@ -18,7 +18,7 @@ from pvd_mm.shipped import mim_root, shipped_configs
 
 CONFIGS = [
     path for path in shipped_configs()
-    if path.split('/')[0] in ('pvd', 'deeplabv3')
+    if path.split('/')[0] in ('pvd', 'deeplabv3', 'fpn')
 ]
 DATASETS_OF = {'cityscapes-512x1024': 19, 'camvid-360x480': 11,
                'camvid-180x240': 11, 'street-192x256': 19}
