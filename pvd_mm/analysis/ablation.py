@@ -9,6 +9,7 @@ interrupted one goes on where it stopped; what came out of it is a line in
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from pvd_mm.launch import resolve_config
 
 RESULTS = 'results.jsonl'
 _GRID_KEYS = {'data', 'metrics', 'baseline', 'anchors', 'tables'}
+# the last line of a traceback, and how the tools end with a user's mistake
+_ERROR = re.compile(r'(?!.*CalledProcessError)([\w.]*(Error|Exception)|train)\b: ')
 _TRIAL_KEYS = {'config', 'options', 'seeds'}
 
 
@@ -261,6 +264,13 @@ def command(trial: Trial, seed: int, work_dir: str,
     ]
 
 
+def _reason(log: Path) -> str:
+    """The error that ended a training, not mim's about its child."""
+    lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
+    errors = [line for line in lines if _ERROR.match(line)]
+    return (errors or lines or ['no output'])[-1]
+
+
 def _train(trial: Trial, seed: int, out: Path, data: str | None) -> dict:
     work_dir = out / trial.folder(seed)
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -273,9 +283,8 @@ def _train(trial: Trial, seed: int, out: Path, data: str | None) -> dict:
         status = subprocess.run([sys.executable, '-m', *words], stdout=file,
                                 stderr=subprocess.STDOUT).returncode
     if status:
-        lines = log.read_text(encoding='utf-8').splitlines()[-5:]
         raise UserError(f'{trial.name}, seed {seed}: mim train ended with '
-                        f'{status}; the end of {log}:\n' + '\n'.join(lines))
+                        f'{status}: {_reason(log)} (see {log})')
     return dict(
         name=trial.name, config=trial.config, options=trial.options,
         seed=seed, **summarise(str(work_dir)),
@@ -421,6 +430,7 @@ def plot(grid: Grid, title: str, results: Sequence[dict], path: str) -> None:
         ax.set_xlabel(label)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel(f'{column} (%)')
-    axes[0].legend(fontsize=8)
+    if axes[0].lines:
+        axes[0].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path)
