@@ -1,0 +1,67 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Record how large a PVD's decoded maps and their gradients are, level by
+level, in the first steps of a training: is the chain stable?
+"""
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from mmengine.config import DictAction
+
+from pvd_mm.analysis.level_norms import plot, record_level_norms, table
+from pvd_mm.errors import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('config', help='semantic config with a PVD head')
+    parser.add_argument('--out', default='work_dirs/level_norms', help='folder')
+    parser.add_argument('--steps', type=int, default=100, help='of training')
+    parser.add_argument(
+        '--vary', nargs='+', metavar='KEY=VALUE', default=[],
+        help='overrides, each of which is trained in turn after the plain '
+        'config; join what belongs together with a semicolon')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='overrides for all of them', default={})
+    args = parser.parse_args()
+    if args.steps < 1:
+        parser.error(f'--steps must be at least 1, got {args.steps}')
+    for one in args.vary:
+        if not all('=' in part for part in one.split(';')):
+            parser.error(f'--vary takes KEY=VALUE, got {one}')
+    return args
+
+
+def overrides(text: str) -> dict:
+    """Of 'a.b=1;c=[2,3]'."""
+    pairs = (part.split('=', 1) for part in text.split(';') if part)
+    return {key: DictAction._parse_iterable(value) for key, value in pairs}
+
+
+def main() -> None:
+    args = parse_args()
+    out = Path(args.out).resolve()
+    recorded = []
+    try:
+        for number, vary in enumerate(['', *args.vary]):
+            name = ', '.join(
+                part.split('.')[-1] for part in vary.split(';')) or 'plain'
+            recorded.append(record_level_norms(
+                name, args.config, str(out / f'{number}'), args.steps,
+                {**args.cfg_options, **overrides(vary)}))
+    except UserError as error:
+        sys.exit(f'level_norms: {error}')
+    text = table(recorded)
+    (out / 'level_norms.md').write_text(text + '\n', encoding='utf-8')
+    (out / 'level_norms.json').write_text(
+        json.dumps([asdict(one) for one in recorded]))
+    plot(recorded, str(out / 'level_norms.png'))
+    print(f'{text}\n{out}/level_norms.md, .json and .png')
+
+
+if __name__ == '__main__':
+    main()
