@@ -24,16 +24,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--vary', nargs='+', metavar='KEY=VALUE', default=[],
         help='overrides, each of which is trained in turn after the plain '
-        'config; join what belongs together with a semicolon')
+        'config; join what belongs together with a semicolon, and name it in '
+        'front: "zero: model.decode_head.vote_start=zero"')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction,
                         help='overrides for all of them', default={})
     args = parser.parse_args()
     if args.steps < 1:
         parser.error(f'--steps must be at least 1, got {args.steps}')
     for one in args.vary:
-        if not all('=' in part for part in one.split(';')):
+        if not all('=' in part for part in named(one)[1].split(';')):
             parser.error(f'--vary takes KEY=VALUE, got {one}')
     return args
+
+
+def named(text: str) -> tuple[str, str]:
+    """'name: overrides' in two; without a name it is the overrides'."""
+    name, found, rest = text.partition(': ')
+    if found:
+        return name, rest
+    return ', '.join(part.split('.')[-1] for part in text.split(';')), text
 
 
 def overrides(text: str) -> dict:
@@ -48,8 +57,7 @@ def main() -> None:
     recorded = []
     try:
         for number, vary in enumerate(['', *args.vary]):
-            name = ', '.join(
-                part.split('.')[-1] for part in vary.split(';')) or 'plain'
+            name, vary = named(vary or 'plain: ')
             recorded.append(record_level_norms(
                 name, args.config, str(out / f'{number}'), args.steps,
                 {**args.cfg_options, **overrides(vary)}))

@@ -76,10 +76,12 @@ def test_the_tool(street, tmp_path):
         [sys.executable, str(root / 'tools/level_norms.py'), PVD, '--out',
          str(tmp_path), '--steps', '1', '--vary',
          'model.decode_head.vote_norm=tanh;model.decode_head.groups=19',
+         'narrow: model.decode_head.vote_channels=2',
          '--cfg-options', *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert '| plain | 4 |' in done.stdout
     assert '| vote_norm=tanh, groups=19 | 4 |' in done.stdout
+    assert '| narrow | 4 |' in done.stdout
     assert (tmp_path / 'level_norms.png').is_file()
     head = Config.fromfile(next((tmp_path / '1').rglob('*.py'))).model.decode_head
     assert (head.vote_norm, head.groups) == ('tanh', 19)

@@ -1,0 +1,43 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Say what is missing or malformed in a config's data, before a long run
+does. Ends with 1 if anything is.
+"""
+import argparse
+import sys
+
+from mmengine.config import DictAction
+
+from pvd_mm.analysis.check_dataset import SPLITS, check_dataset, summary
+from pvd_mm.errors import UserError
+from pvd_mm.launch import load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('config', help='config of mmseg or mmdet')
+    parser.add_argument('--splits', nargs='+', choices=SPLITS, default=SPLITS,
+                        help='which to look at')
+    parser.add_argument('--most', type=int, default=50,
+                        help='problems that are listed of a split')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
+                        help='overrides, such as data_root')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        reports = check_dataset(
+            load_config(args.config, cfg_options=args.cfg_options),
+            args.splits)
+    except UserError as error:
+        sys.exit(f'check_dataset: {error}')
+    print(summary(reports, args.most))
+    if any(one.problems for one in reports):
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    main()
