@@ -409,6 +409,7 @@ def test(config: str,
             model, or settings that the config does not support.
     """
     _require_file(checkpoint, 'Checkpoint')
+    from .analysis import records  # noqa: F401 - registers its hook
     cfg = load_config(config, work_dir, cfg_options, launcher)
     cfg.load_from = checkpoint
     cfg.resume = False
@@ -418,6 +419,11 @@ def test(config: str,
         _use_tta(cfg)
     if out:
         _write_predictions(cfg, out)
+    if not tta:  # whose figures are not those of the config
+        cfg.custom_hooks = [
+            *(cfg.get('custom_hooks') or []),
+            dict(type='RecordHook', config=config, overrides=cfg_options or {})
+        ]
     adapt_to_cpu(cfg)
     runner = build_runner(cfg)
     check_checkpoint(runner.model, checkpoint)

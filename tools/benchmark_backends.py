@@ -32,6 +32,7 @@ def parse_args() -> argparse.Namespace:
                         help='timed pairs of steps (default: 20)')
     parser.add_argument('--device', default='cpu', help='(default: cpu)')
     parser.add_argument('--threads', type=int, help='threads on a CPU')
+    parser.add_argument('--out', help='folder for a record of it')
     args = parser.parse_args()
     if min(args.batch_size, args.pairs, *(args.size or [1])) < 1:
         parser.error('--size, --batch-size and --pairs must be at least 1')
@@ -44,6 +45,7 @@ def main() -> None:
     args = parse_args()
     register_all_modules()
     from pvd_mm.analysis.backend_speed import compare_backends, table
+    from pvd_mm.analysis.records import new_record, write_record
     from pvd_mm.analysis.speed import subject_class
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -60,6 +62,8 @@ def main() -> None:
                 lambda line: print(line, file=sys.stderr, flush=True))
     except (LaunchError, ValueError) as error:
         sys.exit(f'benchmark_backends: {error}')
+    if args.out:
+        write_record(args.out, new_record('backends', results))
     machine = torch.cuda.get_device_name(args.device) \
         if args.device.startswith('cuda') else \
         f'{platform.machine()} CPU, {torch.get_num_threads()} threads'

@@ -83,6 +83,7 @@ def make_subjects(args: argparse.Namespace, configs: list, training: bool) -> li
 def main() -> None:
     args = parse_args()
     register_all_modules()
+    from pvd_mm.analysis.records import new_record, write_record
     from pvd_mm.analysis.speed import benchmark, markdown
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -110,6 +111,9 @@ def main() -> None:
         out.with_suffix('.json').write_text(
             json.dumps(dict(title=title, results=results), indent=2),
             encoding='utf-8')
+        for subject, one in zip(subjects, results):
+            one.update(size=list(subject.size), batch_size=args.batch_size)
+        write_record(str(out.parent), new_record('model', results))
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ from pvd_mm.analysis.op_report import (  # noqa: E402
     write,
 )
 from pvd_mm.analysis.op_speed import measure  # noqa: E402
+from pvd_mm.analysis.records import new_record, write_record  # noqa: E402
 from pvd_mm.ops.checks import FORMULATIONS  # noqa: E402
 
 
@@ -75,6 +76,7 @@ def main() -> None:
         args.settings,
         lambda line: print(line, file=sys.stderr, flush=True), command)
     written = write(result, args.folder)
+    write_record(str(args.folder), new_record('op', result))
     print(summary_text(result))
     for name, reason in result['left_out'].items():
         print(f'Left out: {name}: {reason}')

@@ -25,6 +25,8 @@ import yaml
 from pvd_mm.errors import MissingDataError, UserError
 from pvd_mm.launch import resolve_config
 
+from .markdown import markdown_table
+
 RESULTS = 'results.jsonl'
 _GRID_KEYS = {'data', 'metrics', 'baseline', 'anchors', 'tables'}
 # the last line of a traceback, and how the tools end with a user's mistake
@@ -376,8 +378,8 @@ def table(grid: Grid, title: str, results: Sequence[dict]) -> str:
     training time per step and in all as a ratio to the baseline's mean."""
     base = list(of_trial(results, next(
         one for one in grid.trials if one.name == grid.baseline)).values())
-    lines = [['Method', *grid.metrics, 'time / step', 'time', 'steps',
-              'seeds'], ['---'] + ['---:'] * (len(grid.metrics) + 4)]
+    head = ['Method', *grid.metrics, 'time / step', 'time', 'steps', 'seeds']
+    rows = []
     for trial in grid.tables[title]:
         found = list(of_trial(results, trial).values())
         cells = [_cell([one['metrics'][key] for one in found
@@ -389,8 +391,8 @@ def table(grid: Grid, title: str, results: Sequence[dict]) -> str:
                 f'{statistics.fmean(own) / statistics.fmean(other):.2f}'
                 if own and other else '-')
         cells += [str(found[0]['steps']) if found else '-', str(len(found))]
-        lines.append([trial.name, *cells])
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+        rows.append([trial.name, *cells])
+    return markdown_table(head, rows)
 
 
 def markdown(grid: Grid, results: Sequence[dict]) -> str:

@@ -18,6 +18,8 @@ from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.errors import UserError
 from pvd_mm.launch import adapt_to_cpu, add_hooks, build_runner, load_config
 
+from .markdown import markdown_table
+
 
 @dataclass
 class LevelNorms:
@@ -124,8 +126,9 @@ def record_level_norms(name: str,
 def table(recorded: Sequence[LevelNorms]) -> str:
     """For each training in Markdown: y_0 and y_L in the last step, how large
     y_0 ever was, and how the gradient grows from y_0 to y_L."""
-    lines = ['| training | steps | rms y_0 | rms y_L | largest y_0 | '
-             'gradient y_L / y_0 |', '| --- | ---: | ---: | ---: | ---: | ---: |']
+    head = ['training', 'steps', 'rms y_0', 'rms y_L', 'largest y_0',
+            'gradient y_L / y_0']
+    rows = []
     for one in recorded:
         decoded, gradient = one.decoded[-1], one.gradients[-1]
         ratio = gradient[-1] / gradient[0] if gradient[0] else math.nan
@@ -133,8 +136,8 @@ def table(recorded: Sequence[LevelNorms]) -> str:
         cells += [f'{value:.3g}' for value in (
             decoded[0], decoded[-1], max(row[0] for row in one.decoded),
             ratio)]
-        lines.append('| ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+        rows.append(cells)
+    return markdown_table(head, rows)
 
 
 def plot(recorded: Sequence[LevelNorms], path: str) -> None:

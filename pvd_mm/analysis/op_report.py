@@ -13,6 +13,7 @@ import torch
 
 from pvd_mm.ops.backends import BACKENDS, FASTEST
 
+from .markdown import markdown_table
 from .op_contestants import KERNEL_SIZE, KINDS, PEERS, traffic
 
 MIB = 2**20
@@ -185,11 +186,6 @@ def _ratio(over: Optional[float], under: Optional[float]) -> str:
     return f'{value:,.0f}' if value >= 100 else f'{value:.2f}'
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ['---'] + ['---:'] * (len(head) - 1), *rows]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
-
-
 class _Tables:
     """The tables of a result."""
 
@@ -230,7 +226,7 @@ class _Tables:
             + [self.cell(name, size, stride, kind)[i] for name, stride, i in columns]
             for size in reversed(self.sizes)
         ]
-        return _table(head, rows)
+        return markdown_table(head, rows)
 
     def table_4(self, kind: str) -> str:
         """Rows of contestants at the largest size; time and memory."""
@@ -265,7 +261,7 @@ class _Tables:
             mib = _results_mib(self.result['settings'], stride, kind)
             base = memory.get((self.best, stride))
             results += [f'{mib:,.1f}', _ratio(mib, base)]
-        return _table(head, [*rows, results])
+        return markdown_table(head, [*rows, results])
 
 
 def _results_mib(settings: dict, stride: int, kind: str) -> float:
@@ -316,7 +312,7 @@ def markdown(result: dict) -> str:
                     [name for name in peers if name in there], [stride], kind
                 ),
             ]
-    parts += ['**In short.**', _table(['', ''], _summary_rows(result))]
+    parts += ['**In short.**', markdown_table(['', ''], _summary_rows(result))]
     crop = math.isqrt(settings['step_pixels'])
     notes = [
         f'- {label(name)}: ' + NOTES[name].format(

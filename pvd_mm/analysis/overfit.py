@@ -9,6 +9,8 @@ from mmengine.config import Config
 from pvd_mm.errors import MissingDataError
 from pvd_mm.launch import adapt_to_cpu, add_hooks, build_runner, load_config
 
+from .markdown import markdown_table
+
 # Neither tiny nor crowded: what is small at a few hundred pixels a side is lost.
 _LEAST_AREA = 1500
 _MOST_OBJECTS = 6
@@ -175,17 +177,17 @@ def overfit(configs: Sequence[str],
 def markdown(results: Sequence[dict], goal: float = 0.6) -> str:
     """A row per config: the step that reaches ``goal``, and every value."""
     steps = [step for step, _ in results[0]['curve']]
-    lines = [['config', f'AP {goal} at step', *map(str, steps)]]
-    lines.append(['---'] + ['---:'] * (len(steps) + 1))
+    head = ['config', f'AP {goal} at step', *map(str, steps)]
+    rows = []
     for one in results:
         reached = [step for step, value in one['curve'] if value >= goal]
         values = dict(one['curve'])
-        lines.append([
+        rows.append([
             one['config'],
             str(reached[0]) if reached else 'not reached',
             *(f'{values[s]:.3f}' if s in values else '-' for s in steps)
         ])
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+    return markdown_table(head, rows)
 
 
 def plot(results: Sequence[dict], path: str, goal: float = 0.6) -> None:

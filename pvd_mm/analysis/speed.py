@@ -20,6 +20,7 @@ from mmengine.runner.utils import set_random_seed
 from torch import nn
 
 from .complexity import count_macs, count_params
+from .markdown import markdown_table
 
 MIB = 2**20
 
@@ -233,5 +234,4 @@ def markdown(results: Sequence[dict]) -> str:
         for key, _, unit, form in columns:
             row += [f'{one[key] / unit:{form}}', f'{one[key] / base[key]:.3f}']
         rows.append(row)
-    lines = [head, ['---'] + ['---:'] * (len(head) - 1), *rows]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+    return markdown_table(head, rows)
