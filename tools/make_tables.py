@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pvd_mm.analysis.records import read_records, records_of
-from pvd_mm.analysis.tables import NAMES, make_tables
+from pvd_mm.analysis.tables import NAMES, make_tables, update_blocks
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,6 +20,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--records', nargs='+', default=['work_dirs'],
                         metavar='DIR', help='where to look for records')
     parser.add_argument('--out', default='work_dirs/tables', help='folder')
+    parser.add_argument('--update', nargs='+', metavar='PAGE', default=[],
+                        help='Markdown pages whose tables between "<!-- table: '
+                        'NAME -->" and "<!-- end -->" are made anew, instead')
     args = parser.parse_args()
     missing = [place for place in args.records if not Path(place).is_dir()]
     if missing and args.records != ['work_dirs']:
@@ -34,6 +37,15 @@ def main() -> None:
         print(message, file=sys.stderr)
     print(f'{len(records)} records in {", ".join(args.records)}'
           + (f', {len(broken)} broken' if broken else ''), file=sys.stderr)
+    for page in map(Path, args.update):
+        try:
+            text = update_blocks(page.read_text(encoding='utf-8'), records)
+        except (OSError, ValueError) as error:
+            sys.exit(f'make_tables: {page}: {error}')
+        page.write_text(text, encoding='utf-8')
+        print(page)
+    if args.update:
+        return
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     for name, tables in make_tables(args.table, records).items():

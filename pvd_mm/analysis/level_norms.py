@@ -114,6 +114,7 @@ def record_level_norms(name: str,
     cfg.train_cfg.max_iters = steps
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     cfg.default_hooks.checkpoint = None
+    cfg.setdefault('randomness', dict(seed=0))
     norms = LevelNorms(name)
     add_hooks(cfg)
     adapt_to_cpu(cfg)

@@ -8,6 +8,7 @@ validation set alone, whole; records of other data have tables of their own.
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,7 +194,7 @@ def other_tables(records: Sequence[dict]) -> list[Table]:
         tables.append(Table(
             'Tests of configs that are no longer there',
             ['config', 'record', 'date'],
-            [[one['config'], one['path'], one['date'][:10]] for one in gone],
+            [[one['config'], one.get('path', _NONE), one['date'][:10]] for one in gone],
             left=3))
     return tables
 
@@ -316,6 +317,28 @@ def _op_notes(about: dict, record: dict | None) -> list[str]:
             f'threads, {result["settings"]["channels"]} channels, '
             f'{result["settings"]["dtype"]}; `{record["command"]}`. The '
             'paper: one GTX 2080 Ti.']
+
+
+_BLOCK = re.compile(r'(<!-- table: (\w+) -->\n).*?(<!-- end -->)', re.S)
+
+
+def update_blocks(text: str, records: Sequence[dict]) -> str:
+    """Make the tables anew that stand in a page between ``<!-- table: NAME
+    -->`` and ``<!-- end -->``, without their titles.
+
+    Raises:
+        ValueError: If a block names no table.
+    """
+
+    def block(found: re.Match) -> str:
+        if found[2] not in NAMES:
+            raise ValueError(f'there is no table {found[2]}; there are '
+                             f'{", ".join(NAMES)}')
+        tables = make_tables(found[2], records)[found[2]]
+        inside = '\n'.join(one.markdown().split('\n', 2)[2] for one in tables)
+        return f'{found[1]}\n{inside}\n{found[3]}'
+
+    return _BLOCK.sub(block, text)
 
 
 def make_tables(name: str, records: Sequence[dict]) -> dict[str, list[Table]]:

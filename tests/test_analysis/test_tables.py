@@ -7,9 +7,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
 
+from pvd_mm.analysis.complexity import model_complexity
 from pvd_mm.analysis.markdown import markdown_table
-from pvd_mm.analysis.records import new_record, write_record
+from pvd_mm.analysis.records import (
+    new_record,
+    read_records,
+    records_of,
+    write_record,
+)
 from pvd_mm.analysis.tables import (
     NAMES,
     accuracy_table,
@@ -19,6 +27,7 @@ from pvd_mm.analysis.tables import (
     other_tables,
     table3,
     table4,
+    update_blocks,
 )
 from pvd_mm.shipped import find_shipped, shipped_configs
 
@@ -190,3 +199,52 @@ def test_the_tool(tmp_path):
     assert done.returncode == 0 and '0 records' in done.stderr
     done = call('--records', 'nowhere')
     assert done.returncode == 2 and 'nowhere is no folder' in done.stderr
+
+
+DOCS = Path(__file__).parents[2] / 'docs'
+
+
+def test_the_docs_are_not_stale():
+    """The tables in the docs are those of the records beside them."""
+    records, broken = read_records([str(DOCS)])
+    assert records and not broken
+    pages = [p for p in DOCS.glob('*.md') if '<!-- table: ' in p.read_text()]
+    assert pages
+    for page in pages:
+        text = page.read_text(encoding='utf-8')
+        assert update_blocks(text, records) == text, \
+            f'python tools/make_tables.py --records docs --update {page}'
+
+
+def test_the_records_of_the_docs_are_true():
+    """Parameters and multiply-accumulates of two configs, counted anew."""
+    from pvd_mm.analysis.complexity import count_params
+    from pvd_mm.launch import load_config
+    records, _ = read_records([str(DOCS)])
+    known = {one['name']: one for record in records_of(records, 'model')
+             for one in record['result']}
+    assert set(known) == {Path(p).stem for p in shipped_configs()}
+    for name in ('pvd_r18-stage-c32_1xb4-1200_camvid-180x240',
+                 'fpn_r18-c32_1xb4-1200_camvid-180x240'):
+        cfg = load_config(name)
+        init_default_scope(cfg.default_scope)
+        found = model_complexity(MODELS.build(cfg.model),
+                                 (3, *known[name]['size']))
+        assert found['params'] == known[name]['params'] == count_params(
+            MODELS.build(cfg.model))
+        assert found['macs'] == known[name]['forward_macs']
+
+
+def test_updating_a_page(tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text('a\n<!-- table: table4 -->\nold\n<!-- end -->\nb\n')
+    done = subprocess.run(
+        [sys.executable, str(TOOL), '--records', str(tmp_path), '--update',
+         str(page)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert text.startswith('a\n<!-- table: table4 -->\n\n|  | ms, s = 1')
+    assert text.endswith('<!-- end -->\nb\n') and 'old' not in text
+    page.write_text('<!-- table: table9 -->\n<!-- end -->')
+    with pytest.raises(ValueError, match='no table table9'):
+        update_blocks(page.read_text(), [])
