@@ -3,8 +3,8 @@
 
 A grid is a YAML file: tables of named trials, each a config, overrides and
 seeds. Every training is a ``mim train`` in a folder of its own, so that an
-interrupted one goes on where it stopped; what came out of it is a line in
-``results.jsonl``.
+interrupted one goes on where it stopped, and a ``mim test`` of its last
+checkpoint; what came out of it is a line in ``results.jsonl``.
 """
 
 import json
@@ -26,6 +26,7 @@ from pvd_mm.errors import MissingDataError, UserError
 from pvd_mm.launch import resolve_config
 
 from .markdown import markdown_table
+from .records import read_records, records_of
 
 RESULTS = 'results.jsonl'
 _GRID_KEYS = {'data', 'metrics', 'baseline', 'anchors', 'tables'}
@@ -169,9 +170,9 @@ def summarise(work_dir: str) -> dict:
     """The figures of a finished training.
 
     Returns:
-        dict: ``steps``; ``curve``, step to metrics; ``metrics``, the last of
-        them; ``step_seconds``, the median over the log's intervals;
-        ``seconds`` of all steps, without validation.
+        dict: ``steps``; ``curve``, step to metrics of validation;
+        ``step_seconds``, the median over the log's intervals; ``seconds`` of
+        all steps, without validation.
 
     Raises:
         UserError: If it has not been validated.
@@ -192,7 +193,6 @@ def summarise(work_dir: str) -> dict:
         before = step
     return dict(
         steps=steps,
-        metrics=curve[str(steps)],
         curve=curve,
         step_seconds=statistics.median(
             record['time'] for record in training.values()),
@@ -252,15 +252,15 @@ def _option(key: str, value) -> str:
     return f'{key}={value}'
 
 
-def command(trial: Trial, seed: int, work_dir: str,
+def command(what: str, trial: Trial, seed: int, work_dir: str,
             data: str | None = None) -> list[str]:
-    """The ``mim train`` of one training."""
+    """The ``mim train`` or ``mim test`` (``what``) of one training."""
     options = {'randomness.seed': seed, **trial.options}
     if data:
         for split in ('train', 'val', 'test'):
             options[f'{split}_dataloader.dataset.data_root'] = data
     return [
-        'mim', 'train', 'pvd_mm', resolve_config(trial.config), '--gpus', '0',
+        'mim', what, 'pvd_mm', resolve_config(trial.config), '--gpus', '0',
         '--work-dir', work_dir, '--cfg-options',
         *(_option(*item) for item in options.items())
     ]
@@ -273,24 +273,38 @@ def _reason(log: Path) -> str:
     return (errors or lines or ['no output'])[-1]
 
 
-def _train(trial: Trial, seed: int, out: Path, data: str | None) -> dict:
-    work_dir = out / trial.folder(seed)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    words = command(trial, seed, str(work_dir), data)
-    last = work_dir / 'last_checkpoint'
-    if last.is_file() and Path(last.read_text().strip()).is_file():
-        words.insert(words.index('--cfg-options'), '--resume')
-    log = work_dir / 'train.log'
+def _mim(words: Sequence[str], what: str, log: Path) -> None:
     with open(log, 'a', encoding='utf-8') as file:
         status = subprocess.run([sys.executable, '-m', *words], stdout=file,
                                 stderr=subprocess.STDOUT).returncode
     if status:
-        raise UserError(f'{trial.name}, seed {seed}: mim train ended with '
-                        f'{status}: {_reason(log)} (see {log})')
+        raise UserError(f'{what}: mim {words[1]} ended with {status}: '
+                        f'{_reason(log)} (see {log})')
+
+
+def _run(trial: Trial, seed: int, out: Path, data: str | None,
+         metrics: Sequence[str]) -> dict:
+    work_dir, what = out / trial.folder(seed), f'{trial.name}, seed {seed}'
+    work_dir.mkdir(parents=True, exist_ok=True)
+    train = command('train', trial, seed, str(work_dir), data)
+    last = work_dir / 'last_checkpoint'
+    if last.is_file() and Path(last.read_text().strip()).is_file():
+        train.insert(train.index('--cfg-options'), '--resume')
+    _mim(train, what, work_dir / 'train.log')
+    test = command('test', trial, seed, str(work_dir / 'test'), data)
+    at = test.index('--gpus')
+    test[at:at] = ['--checkpoint', last.read_text().strip()]
+    _mim(test, what, work_dir / 'test.log')
+    records, _ = read_records([str(work_dir / 'test')])
+    found = records_of(records, 'test')[-1]['result']
+    absent = sorted(set(metrics) - set(found))
+    if absent:
+        raise UserError(f'{what}: its test does not measure '
+                        f'{", ".join(absent)}, but {", ".join(found)}')
     return dict(
         name=trial.name, config=trial.config, options=trial.options,
-        seed=seed, **summarise(str(work_dir)),
-        command=' '.join(words), date=time.strftime('%Y-%m-%d'))
+        seed=seed, metrics=found, **summarise(str(work_dir)),
+        command=' '.join(train), date=time.strftime('%Y-%m-%d'))
 
 
 def _missing(grid: Grid, out: Path,
@@ -344,7 +358,8 @@ def run(grid: Grid,
 
     def one(trial: Trial, seed: int) -> None:
         try:
-            result = _train(trial, seed, folder, data)
+            result = _run(trial, seed, folder, data,
+                          list(grid.metrics.values()))
         except UserError as error:
             with lock:
                 failed.append(str(error))

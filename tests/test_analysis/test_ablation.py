@@ -22,6 +22,7 @@ from pvd_mm.analysis.ablation import (
     run,
     summarise,
 )
+from pvd_mm.analysis.records import read_records
 from pvd_mm.errors import MissingDataError, UserError
 from pvd_mm.launch import load_config
 from pvd_mm.samples import make_street_sample
@@ -69,7 +70,7 @@ def test_shipped_grids(path):
     from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
     for trial in load_grid(str(path)).trials:
-        words = command(trial, trial.seeds[-1], 'work', 'data/')
+        words = command('train', trial, trial.seeds[-1], 'work', 'data/')
         given = words[words.index('--cfg-options') + 1:]
         options = dict((key, DictAction._parse_iterable(value)) for key, value
                        in (word.split('=', 1) for word in given))
@@ -171,7 +172,7 @@ def test_a_resumed_log(tmp_path):
         lines.append('{"lr": ')
         (folder / 'scalars.json').write_text('\n'.join(lines))
     found = summarise(str(tmp_path))
-    assert (found['steps'], found['metrics']) == (30, dict(mIoU=50.))
+    assert (found['steps'], found['curve']['30']) == (30, dict(mIoU=50.))
     assert found['seconds'] == 40. and found['step_seconds'] == 1.
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match='no validation'):
@@ -214,5 +215,9 @@ def test_the_tool_trains_once_and_goes_on(tmp_path):
     for one in results:
         assert list(one['curve']) == ['1', '2'] and one['steps'] == 2
         assert 0 <= one['metrics']['mIoU'] <= 100 and one['seconds'] > 0
+        assert one['metrics']['mIoU'] == pytest.approx(one['curve']['2']['mIoU'])
+        assert 0 <= one['metrics']['mBoundaryIoU'] <= 100
     assert (out / 'both.png').is_file()
+    tested, _ = read_records([str(out)])
+    assert len(tested) == 2
     assert '| PVD | ' in (out / 'tables.md').read_text()
