@@ -6,7 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from pvd_mm.analysis.ablation import load_grid, markdown, plot, read_results, run
+from pvd_mm.analysis.ablation import (
+    load_grid,
+    markdown,
+    plot,
+    read_results,
+    run,
+    update_blocks,
+)
 from pvd_mm.errors import UserError
 
 
@@ -22,6 +29,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--only', nargs='+', metavar='NAME', help='trials')
     parser.add_argument('--tables-only', action='store_true',
                         help='train nothing')
+    parser.add_argument('--update', nargs='+', metavar='PAGE', default=[],
+                        help='Markdown pages whose tables between "<!-- table: '
+                        'TITLE -->" and "<!-- end -->" are made anew from the '
+                        'results; train nothing')
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error(f'--jobs must be at least 1, got {args.jobs}')
@@ -32,12 +43,19 @@ def main() -> None:
     args = parse_args()
     try:
         grid = load_grid(args.grid)
-        failed = [] if args.tables_only else run(
+        failed = [] if args.tables_only or args.update else run(
             grid, args.out, args.data, args.jobs, args.only)
         results = read_results(args.out)
         text = markdown(grid, results)
-    except UserError as error:
+        pages = {page: update_blocks(Path(page).read_text(encoding='utf-8'),
+                                     grid, results) for page in args.update}
+    except (UserError, OSError, ValueError) as error:
         sys.exit(f'ablation: {error}')
+    for page, content in pages.items():
+        Path(page).write_text(content, encoding='utf-8')
+        print(page)
+    if pages:
+        return
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'tables.md').write_text(text + '\n', encoding='utf-8')

@@ -17,16 +17,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import IO
 
 import yaml
 
 from pvd_mm.errors import MissingDataError, UserError
 from pvd_mm.launch import resolve_config
 
-from .markdown import markdown_table
+from .markdown import fill_blocks, markdown_table
 from .records import read_records, records_of
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 RESULTS = 'results.jsonl'
 _GRID_KEYS = {'data', 'metrics', 'baseline', 'anchors', 'tables'}
@@ -304,7 +311,7 @@ def _run(trial: Trial, seed: int, out: Path, data: str | None,
     return dict(
         name=trial.name, config=trial.config, options=trial.options,
         seed=seed, metrics=found, **summarise(str(work_dir)),
-        command=' '.join(train), date=time.strftime('%Y-%m-%d'))
+        date=time.strftime('%Y-%m-%d'))
 
 
 def _missing(grid: Grid, out: Path,
@@ -317,6 +324,18 @@ def _missing(grid: Grid, out: Path,
             and (not only or trial.name in only)]
     for _, trial, seed in sorted(todo, key=lambda one: one[0]):
         yield trial, seed
+
+
+def _lock(folder: Path) -> IO:
+    """Keep a second run, which would train the same, out of a folder."""
+    file = open(folder / '.lock', 'a')  # noqa: SIM115, held by the caller
+    try:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise GridError(f'another run is at work in {folder}') from error
+    return file
 
 
 def run(grid: Grid,
@@ -339,8 +358,8 @@ def run(grid: Grid,
         list[str]: What failed, a message each; the others were trained.
 
     Raises:
-        GridError: If ``only`` names an unknown trial, or a result in ``out``
-            is of another grid.
+        GridError: If ``only`` names an unknown trial, a result in ``out`` is
+            of another grid, or another run is at work there.
         MissingDataError: If there is no data.
     """
     unknown = set(only or ()) - {trial.name for trial in grid.trials}
@@ -355,6 +374,7 @@ def run(grid: Grid,
     folder, lock, failed = Path(out).resolve(), Lock(), []
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+    held = _lock(folder)
 
     def one(trial: Trial, seed: int) -> None:
         try:
@@ -371,7 +391,7 @@ def run(grid: Grid,
         report(f'{trial.name}, seed {seed}: {first} '
                f'{result["metrics"][first]:.2f}, {result["seconds"]:.0f} s')
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with held, ThreadPoolExecutor(jobs) as pool:
         list(pool.map(lambda pair: one(*pair), _missing(grid, folder, only)))
     return failed
 
@@ -414,6 +434,16 @@ def markdown(grid: Grid, results: Sequence[dict]) -> str:
     """All tables, each under its title."""
     return '\n\n'.join(f'### {title}\n\n{table(grid, title, results)}'
                        for title in grid.tables)
+
+
+def update_blocks(text: str, grid: Grid, results: Sequence[dict]) -> str:
+    """Make a page's tables anew; a block's name is the table's title.
+
+    Raises:
+        ValueError: If a block names no table of the grid.
+    """
+    return fill_blocks(text, {title: partial(table, grid, title, results)
+                              for title in grid.tables})
 
 
 def plot(grid: Grid, title: str, results: Sequence[dict], path: str) -> None:

@@ -8,16 +8,16 @@ validation set alone, whole; records of other data have tables of their own.
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import yaml
 
 from pvd_mm.shipped import find_shipped, mim_root, shipped_configs
 
-from .markdown import markdown_table
+from .markdown import fill_blocks, markdown_table
 from .records import records_of
 
 NAMES = ('table1', 'table2', 'table3', 'table4', 'complexity', 'other')
@@ -319,26 +319,20 @@ def _op_notes(about: dict, record: dict | None) -> list[str]:
             'paper: one GTX 2080 Ti.']
 
 
-_BLOCK = re.compile(r'(<!-- table: (\w+) -->\n).*?(<!-- end -->)', re.S)
-
-
 def update_blocks(text: str, records: Sequence[dict]) -> str:
-    """Make the tables anew that stand in a page between ``<!-- table: NAME
-    -->`` and ``<!-- end -->``, without their titles.
+    """Make a page's tables anew, without their titles.
 
     Raises:
-        ValueError: If a block names no table.
+        ValueError: If a block names no table; see
+            :func:`~pvd_mm.analysis.markdown.fill_blocks`.
     """
 
-    def block(found: re.Match) -> str:
-        if found[2] not in NAMES:
-            raise ValueError(f'there is no table {found[2]}; there are '
-                             f'{", ".join(NAMES)}')
-        tables = make_tables(found[2], records)[found[2]]
-        inside = '\n'.join(one.markdown().split('\n', 2)[2] for one in tables)
-        return f'{found[1]}\n{inside}\n{found[3]}'
+    def inside(name: str) -> str:
+        tables = make_tables(name, records)[name]
+        return '\n'.join(one.markdown().split('\n', 2)[2]
+                         for one in tables).rstrip('\n')
 
-    return _BLOCK.sub(block, text)
+    return fill_blocks(text, {name: partial(inside, name) for name in NAMES})
 
 
 def make_tables(name: str, records: Sequence[dict]) -> dict[str, list[Table]]:

@@ -13,6 +13,7 @@ from pvd_mm.analysis.ablation import (
     RESULTS,
     GridError,
     Trial,
+    _lock,
     command,
     load_grid,
     markdown,
@@ -21,6 +22,8 @@ from pvd_mm.analysis.ablation import (
     read_results,
     run,
     summarise,
+    table,
+    update_blocks,
 )
 from pvd_mm.analysis.records import read_records
 from pvd_mm.errors import MissingDataError, UserError
@@ -158,6 +161,28 @@ def test_tables_and_plots(tmp_path):
     for some, name in ((results, 'all.png'), ([], 'none.png')):
         plot(grid, 'both', some, str(tmp_path / name))
         assert (tmp_path / name).read_bytes()[:4] == b'\x89PNG'
+
+
+def test_two_runs_at_once(tmp_path):
+    grid = load_grid(write(tmp_path / 'grid.yml'))
+    (tmp_path / 'out').mkdir()
+    with _lock(tmp_path / 'out'), pytest.raises(GridError, match='at work in'):
+        run(grid, str(tmp_path / 'out'))
+    with _lock(tmp_path / 'out'):
+        pass
+
+
+def test_pages(tmp_path):
+    """The tables of a page are made anew, what is around them is kept; an
+    unknown table is named."""
+    grid = load_grid(write(tmp_path / 'grid.yml'))
+    page = 'Before.\n\n<!-- table: one -->\nold\n<!-- end -->\n\nAfter.\n'
+    new = update_blocks(page, grid, [])
+    assert new == (f"Before.\n\n<!-- table: one -->\n\n{table(grid, 'one', [])}"
+                   '\n\n<!-- end -->\n\nAfter.\n')
+    assert update_blocks(new, grid, []) == new
+    with pytest.raises(ValueError, match='no table two; there are both, one'):
+        update_blocks(page.replace('one', 'two'), grid, [])
 
 
 def test_a_resumed_log(tmp_path):
