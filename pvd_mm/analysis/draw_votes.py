@@ -168,12 +168,12 @@ def _strides(decoder, maps) -> list[int]:
     return [
         next(
             stride
-            for stride in range(1, decoder.kernel_size + 1)
+            for stride in range(1, step.kernel_size + 1)
             if all(
                 -(-a // stride) == b for a, b in zip(fine.shape[2:], coarse.shape[2:])
             )
         )
-        for fine, coarse in zip(maps, maps[1:])
+        for step, fine, coarse in zip(decoder.steps, maps, maps[1:])
     ]
 
 

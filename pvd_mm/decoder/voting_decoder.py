@@ -1,6 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The chain of decoding steps."""
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple, Union
 
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
@@ -9,6 +9,23 @@ from pvd_mm.ops import upsampling_kernel
 from pvd_mm.ops.checks import sizes_of
 
 from .step import DecodingStep
+
+
+def _per_step(number: int, arguments: dict) -> List[dict]:
+    """The arguments of each step; a list has one for each.
+
+    Raises:
+        ValueError: If a list is of another length.
+    """
+    for name, value in arguments.items():
+        if isinstance(value, (list, tuple)) and len(value) != number:
+            raise ValueError(
+                f'{name} must have one entry for each of the {number} steps '
+                f'between {number + 1} maps, but got {list(value)}')
+    return [{
+        name: value[level] if isinstance(value, (list, tuple)) else value
+        for name, value in arguments.items()
+    } for level in range(number)]
 
 
 class PixelVotingDecoder(BaseModule):
@@ -23,8 +40,8 @@ class PixelVotingDecoder(BaseModule):
         channels (int): C_obj, the channels of y_l.
         strides (Sequence[int], optional): Stride of each step from z_l to
             z_{l+1}. Defaults to None: read off the shapes.
-        kernel_size (int): Side k of the votes' window, odd, at least the
-            largest stride. Defaults to 3.
+        kernel_size (int or Sequence[int]): Side k of the votes' window, odd,
+            at least the step's stride. Defaults to 3.
         init_cfg (dict, optional): Defaults to None.
         **step: Arguments of :class:`DecodingStep` and
             :class:`PixelAssociation`: ``groups``, ``vote_channels``,
@@ -32,43 +49,40 @@ class PixelVotingDecoder(BaseModule):
             ``fuse_conv_size``, ``upsampling``, ``formulation``, ``backend``,
             ``norm_cfg``, ``act_cfg``.
 
+    ``kernel_size`` and each of ``**step`` may be a list with a value for each
+    step, finest first.
+
     Raises:
         ValueError: If there are fewer than two maps, if the number of strides
-            does not fit, or an argument is out of range.
+            or of another list does not fit, or an argument is out of range.
     """
 
     def __init__(self,
                  in_channels: Sequence[int],
                  channels: int,
                  strides: Optional[Sequence[int]] = None,
-                 kernel_size: int = 3,
+                 kernel_size: Union[int, Sequence[int]] = 3,
                  init_cfg: Optional[dict] = None,
                  **step) -> None:
         super().__init__(init_cfg)
         if len(in_channels) < 2:
             raise ValueError('in_channels must name at least two maps, the '
                              f'ends of one step, but got {in_channels}')
-        if strides is not None:
-            if len(strides) != len(in_channels) - 1:
-                raise ValueError(
-                    f'strides must have one entry for each of the '
-                    f'{len(in_channels) - 1} steps between '
-                    f'{len(in_channels)} maps, but got {list(strides)}')
-            for stride in strides:
-                upsampling_kernel(kernel_size, stride)  # refuses what is bad
+        steps = _per_step(
+            len(in_channels) - 1,
+            dict(step, strides=strides, kernel_size=kernel_size))
+        for one in steps:
+            stride = one.pop('strides')
+            if stride is not None:
+                # refuses what is bad
+                upsampling_kernel(one['kernel_size'], stride)
         self.in_channels = tuple(in_channels)
         self.channels = channels
         self.strides = strides
-        self.kernel_size = kernel_size
         self.steps = ModuleList(
             DecodingStep(
-                fine,
-                coarse,
-                channels,
-                kernel_size,
-                depth=len(in_channels) - 1,
-                **step)
-            for fine, coarse in zip(in_channels, in_channels[1:]))
+                fine, coarse, channels, depth=len(in_channels) - 1, **one)
+            for fine, coarse, one in zip(in_channels, in_channels[1:], steps))
 
     def _stride(self, level: int, fine: Sequence[int],
                 coarse: Sequence[int]) -> int:
@@ -79,13 +93,13 @@ class PixelVotingDecoder(BaseModule):
             return all(-(-a // stride) == b for a, b in zip(fine, coarse))
 
         given = self.strides is not None
-        choices = [self.strides[level]] if given else range(
-            1, self.kernel_size + 1)
+        most = self.steps[level].kernel_size
+        choices = [self.strides[level]] if given else range(1, most + 1)
         for stride in choices:
             if fits(stride):
                 return stride
         allowed = f'strides[{level}]={self.strides[level]}' if given else \
-            f'any stride up to kernel_size={self.kernel_size}'
+            f'any stride up to kernel_size={most}'
         raise ValueError(
             f'maps {level} and {level + 1} are {tuple(fine)} and '
             f'{tuple(coarse)}, which does not fit {allowed}: a step makes '

@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from torch import Tensor
 
 from pvd_mm.decoder import PixelVotingDecoder
-from pvd_mm.ops.checks import check_choice
+from pvd_mm.ops.checks import check_choice, check_not_negative
 
 VOTES_FROM = ('image', 'roi')
 
@@ -113,9 +113,7 @@ class PVDMaskHead(FCNMaskHead):
         if finest_stride < 1:
             raise ValueError('finest_stride must be a number of pixels, but '
                              f'got {finest_stride}')
-        if coarse_loss_weight < 0:
-            raise ValueError('coarse_loss_weight must not be negative, but '
-                             f'got {coarse_loss_weight}')
+        check_not_negative('coarse_loss_weight', coarse_loss_weight)
         self.decoder = PixelVotingDecoder(
             in_channels,
             1 if class_agnostic else num_classes,

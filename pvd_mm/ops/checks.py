@@ -78,6 +78,12 @@ def check_choice(name: str, value, allowed: Sequence) -> None:
                          f'but got {value!r}')
 
 
+def check_not_negative(name: str, value) -> None:
+    """Raise a ``ValueError`` if ``value`` is below zero."""
+    if value < 0:
+        raise ValueError(f'{name} must not be negative, but got {value}')
+
+
 def _check_tensors(input: Tensor, votes: Tensor, kernel_size: int,
                    groups: int) -> None:
     for name, tensor in (('input', input), ('votes', votes)):

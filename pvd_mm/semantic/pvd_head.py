@@ -1,13 +1,19 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The decode head for mmseg."""
-from typing import Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
+from mmengine.structures import PixelData
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
+from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from pvd_mm.decoder import PixelVotingDecoder
+from pvd_mm.ops.checks import check_not_negative
+
+from .context import PyramidContext
 
 
 @MODELS.register_module()
@@ -42,6 +48,12 @@ class PVDHead(BaseDecodeHead):
             pixel association module. Defaults to 1, the paper's.
         fuse_conv_size (int): Side of the convolution that fuses a map with
             what is decoded. Defaults to 1, the paper's.
+        context_channels (int, optional): Channels of a
+            :class:`PyramidContext` on z_L, from which y_L is made. Defaults
+            to None: from z_L itself, as in the paper.
+        coarse_loss_weight (float): Weight of the losses of the coarser
+            y_1 … y_L, each against the labels at its own pixels. Defaults to
+            0: the finest alone, as in the paper.
         upsampling (str): 'votes', or a control in their place: 'bilinear' or
             'carafe'. Defaults to 'votes'.
         formulation (str): 'exact' or 'factored'. Defaults to 'exact'.
@@ -68,6 +80,8 @@ class PVDHead(BaseDecodeHead):
                  vote_start: str = 'identity',
                  vote_conv_size: int = 1,
                  fuse_conv_size: int = 1,
+                 context_channels: Optional[int] = None,
+                 coarse_loss_weight: float = 0.,
                  upsampling: str = 'votes',
                  formulation: str = 'exact',
                  backend: str = 'auto',
@@ -75,18 +89,29 @@ class PVDHead(BaseDecodeHead):
         if not isinstance(in_channels, (list, tuple)):
             raise TypeError('in_channels must list the channels of the maps '
                             f'z_0 … z_L, but got {in_channels!r}')
+        check_not_negative('coarse_loss_weight', coarse_loss_weight)
         self._takes_all_maps = in_index is None
+        top_channels = context_channels or in_channels[-1]
         super().__init__(
             in_channels,
-            # conv_seg classifies z_L, or the embedding decoded from it
-            channels or in_channels[-1],
+            # conv_seg classifies the top, or the embedding decoded from it
+            channels or top_channels,
             in_index=in_index or list(range(len(in_channels))),
             input_transform='multiple_select',
             **kwargs)
+        self.coarse_loss_weight = coarse_loss_weight
         self.decodes_logits = channels is None
+        self.pyramid = None
+        if context_channels is not None:
+            self.pyramid = PyramidContext(
+                in_channels[-1],
+                context_channels,
+                norm_cfg=self.norm_cfg,
+                act_cfg=self.act_cfg,
+                align_corners=self.align_corners)
         if not self.decodes_logits:
             self.embed = ConvModule(
-                in_channels[-1],
+                top_channels,
                 channels,
                 1,
                 norm_cfg=self.norm_cfg,
@@ -123,11 +148,55 @@ class PVDHead(BaseDecodeHead):
                 f'{None if self._takes_all_maps else list(self.in_index)} '
                 f'does not fit the backbone, whose maps have {found} channels')
 
+    def _decode(self, inputs: Tuple[Tensor, ...]) -> List[Tensor]:
+        """Maps of the backbone to y_0 … y_L, finest first."""
+        self._check_maps(inputs)
+        maps = self._transform_inputs(inputs)
+        top = maps[-1] if self.pyramid is None else self.pyramid(maps[-1])
+        top = self.cls_seg(top) if self.decodes_logits else self.embed(top)
+        return self.decoder(maps, top)
+
+    def _logits(self, decoded: Tensor) -> Tensor:
+        return decoded if self.decodes_logits else self.cls_seg(decoded)
+
     def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:
         """Maps of the backbone, (N, C_l, H_l, W_l), to logits
         (N, out_channels, H_0, W_0)."""
-        self._check_maps(inputs)
-        maps = self._transform_inputs(inputs)
-        if self.decodes_logits:
-            return self.decoder(maps, self.cls_seg(maps[-1]))[0]
-        return self.cls_seg(self.decoder(maps, self.embed(maps[-1]))[0])
+        return self._logits(self._decode(inputs)[0])
+
+    def loss(self, inputs: Tuple[Tensor, ...],
+             batch_data_samples: List[SegDataSample], train_cfg) -> dict:
+        """mmseg's losses at the finest map, and with ``coarse_loss_weight``
+        those of the coarser ones, ``loss_ce_1`` and so on by level.
+
+        Args:
+            inputs (tuple[Tensor]): Maps of the backbone.
+            batch_data_samples (list[SegDataSample]): Holding the labels.
+            train_cfg (dict): Not used.
+
+        Returns:
+            dict[str, Tensor]: The losses, and ``acc_seg`` of the finest map.
+        """
+        decoded = self._decode(inputs)
+        losses = self.loss_by_feat(
+            self._logits(decoded[0]), batch_data_samples)
+        if not self.coarse_loss_weight:
+            return losses
+        for level, y in enumerate(decoded[1:], 1):
+            coarse = self.loss_by_feat(
+                self._logits(y), [self._labels_at(sample, y.shape[2:])
+                                  for sample in batch_data_samples])
+            losses.update({f'{name}_{level}': self.coarse_loss_weight * loss
+                           for name, loss in coarse.items()
+                           if 'loss' in name})
+        return losses
+
+    @staticmethod
+    def _labels_at(sample: SegDataSample,
+                   size: Tuple[int, int]) -> SegDataSample:
+        """The labels of single pixels. Over the random crops of training that
+        is each class as often as it has pixels, and no class is outvoted."""
+        labels = sample.gt_sem_seg.data
+        small = F.interpolate(labels[None].float(), size, mode='nearest')
+        return SegDataSample(
+            gt_sem_seg=PixelData(data=small[0].to(labels.dtype)))

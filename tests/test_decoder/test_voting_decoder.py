@@ -253,3 +253,31 @@ def test_carafe_control_gathers_with_a_softmax(stride):
             weights = kernels[0, phase::stride**2, i, j].softmax(0)
             window = padded[0, :, i:i + 5, j:j + 5].flatten(1)
             torch.testing.assert_close(output[0, :, y, x], window @ weights)
+
+
+def test_arguments_of_single_steps():
+    """A list has one value for each step, finest first: here a step of stride
+    4 with a wide window and votes for every channel."""
+    channels, sizes = [3, 4, 8], [(30, 24), (8, 6), (4, 3)]
+    decoder = PixelVotingDecoder(
+        channels, 6, kernel_size=[5, 3], groups=[6, 1],
+        vote_channels=[7, None], vote_conv_size=(7, 1))
+    maps = pyramid(sizes, channels)
+    votes = decoder.votes(maps)
+    assert [v.shape[1:] for v in votes] == [(6 * 25, 8, 6), (9, 4, 3)]
+    assert decoder.steps[0].association.conv_in.conv.weight.shape == (7, 3, 7, 7)
+    assert decoder.steps[1].association.conv_in.conv.weight.shape == (4, 4, 1, 1)
+    decoded = decoder(maps, torch.randn(2, 6, 4, 3))
+    assert [y.shape[2:] for y in decoded] == [torch.Size(s) for s in sizes]
+    # the steps by themselves
+    y = decoder.steps[1](maps[1], maps[2], decoded[2], 2)
+    torch.testing.assert_close(y, decoded[1])
+    torch.testing.assert_close(
+        decoder.steps[0](maps[0], maps[1], y, 4), decoded[0])
+
+
+@pytest.mark.parametrize('name', ('kernel_size', 'strides', 'vote_channels'))
+def test_refuses_a_list_of_another_length(name):
+    with pytest.raises(ValueError, match=f'{name} must have one entry for each '
+                                         r'of the 2 steps .* got \[3, 3, 3\]'):
+        PixelVotingDecoder([3, 4, 8], 5, **{name: [3, 3, 3]})

@@ -80,6 +80,8 @@ def predict(model, data):
     (dict(), dict(vote_channels=4, kernel_size=5)),
     (dict(), dict(channels=6, groups=3)),
     (dict(), dict(vote_conv_size=3, fuse_conv_size=3)),
+    (dict(), dict(context_channels=8)),
+    (dict(), dict(context_channels=8, channels=6)),
     (dict(), dict(upsampling='bilinear')),
     (dict(), dict(upsampling='carafe')),
     (dict(), dict(groups=CLASSES, vote_norm='tanh')),
@@ -253,3 +255,41 @@ def test_bad_arguments(head, error, message):
 def test_head_that_does_not_fit_the_backbone(head, message):
     with pytest.raises(ValueError, match=message):
         segmentor(head=head)(torch.rand(1, 3, 64, 64), mode='tensor')
+
+
+@pytest.mark.parametrize('head', [dict(), dict(channels=6)])
+def test_coarse_losses(head):
+    """Every coarser map against the labels of its own pixels."""
+    model = segmentor(head=dict(coarse_loss_weight=0.5, **head))
+    data = model.data_preprocessor(batch(), training=True)
+    result = model(**data, mode='loss')
+    names = {f'decode.loss_ce_{level}' for level in range(1, 5)}
+    assert set(result) == {'decode.loss_ce', 'decode.acc_seg', *names}
+    # the top, by hand: stride 32 of 64×96
+    maps = model.backbone(data['inputs'])
+    top = maps[-1]
+    decode = model.decode_head
+    if head:
+        logits = decode.conv_seg(decode.embed(top))
+    else:
+        logits = decode.conv_seg(top)
+    labels = torch.stack([one.gt_sem_seg.data[0, ::32, ::32]
+                          for one in data['data_samples']])
+    expected = 0.5 * torch.nn.functional.cross_entropy(
+        logits, labels, ignore_index=255, reduction='none').mean()
+    decode.dropout = None
+    torch.manual_seed(1)
+    result = model(**data, mode='loss')
+    torch.testing.assert_close(result['decode.loss_ce_4'], expected)
+
+
+def test_refuses_a_negative_weight():
+    with pytest.raises(ValueError, match='coarse_loss_weight must not be'):
+        segmentor(head=dict(coarse_loss_weight=-1))
+
+
+def test_context_of_a_single_image():
+    """Pooling to one value must not ask for statistics over one value."""
+    model = segmentor(head=dict(context_channels=8))
+    result = losses(model, batch(number=1))
+    assert torch.isfinite(result['decode.loss_ce'])
