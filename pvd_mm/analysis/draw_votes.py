@@ -97,14 +97,15 @@ def draw_votes(
         min(math.floor((at + 0.5) / full * side), side_of - 1)
         for at, full, side, side_of in zip((y, x), (height, width), covered, size)
     )
-    step = decoder.steps[0]
     head = inferencer.model.decode_head
+    groups = [step.groups for step in decoder.steps]
+    finest = math.lcm(*groups)
     if group is None:
         logits = getattr(head, 'decodes_logits', False)
-        group = label * step.groups // decoder.channels if logits else 0
-    if not 0 <= group < step.groups:
+        group = label * finest // decoder.channels if logits else 0
+    if not 0 <= group < finest:
         raise UserError(
-            f'group is {group}; the decoder has {step.groups}, counted from 0.'
+            f'group is {group}; the decoder has {finest}, counted from 0.'
         )
     strides = _strides(decoder, maps)
     with torch.no_grad():
@@ -114,9 +115,9 @@ def draw_votes(
         output,
         size,
         strides,
-        step.kernel_size,
-        step.groups,
-        step.formulation,
+        [step.kernel_size for step in decoder.steps],
+        groups,
+        decoder.steps[0].formulation,
     )
     levels = [
         Level(level, math.prod(strides[:level]), weights[group].numpy())

@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Follow a pixel's votes: how far each pixel of the coarser maps speaks for it."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,8 +16,8 @@ def follow_votes(
     pixel: tuple[int, int],
     size: tuple[int, int],
     strides: Sequence[int],
-    kernel_size: int = 3,
-    groups: int = 1,
+    kernel_size: int | Sequence[int] = 3,
+    groups: int | Sequence[int] = 1,
     formulation: str = 'exact',
 ) -> list[Tensor]:
     r"""The weights with which the pixels of M_1 … M_L reach a pixel of y_0.
@@ -43,8 +44,10 @@ def follow_votes(
         pixel (tuple[int, int]): Row and column of the pixel in y_0.
         size (tuple[int, int]): (H_0, W_0), the size of y_0.
         strides (Sequence[int]): Of each step.
-        kernel_size (int): k. Defaults to 3.
-        groups (int): G. Defaults to 1.
+        kernel_size (int or Sequence[int]): k, of all steps or of each.
+            Defaults to 3.
+        groups (int or Sequence[int]): G, likewise. With different ones the
+            weights are those of their least common multiple. Defaults to 1.
         formulation (str): 'exact' or 'factored'. Defaults to 'exact'.
 
     Returns:
@@ -62,22 +65,28 @@ def follow_votes(
     if len(strides) != len(votes):
         raise ValueError(f'{len(votes)} steps of votes, but strides={list(strides)}')
     back = _back_exact if formulation == 'exact' else _back_factored
-    weights = torch.zeros(groups, *size, dtype=torch.float64)
+    sides, parts = (
+        [given] * len(votes) if isinstance(given, int) else list(given)
+        for given in (kernel_size, groups)
+    )
+    finest = math.lcm(*parts)
+    weights = torch.zeros(finest, *size, dtype=torch.float64)
     weights[:, row, column] = 1
     found = []
-    for one, stride in zip(votes, strides):
+    for one, stride, k, g in zip(votes, strides, sides, parts, strict=True):
         fine, coarse = weights.shape[1:], one.shape[2:]
         if tuple(-(-side // stride) for side in fine) != tuple(coarse) or (
-            one.shape[:2] != (1, groups * kernel_size**2)
+            one.shape[:2] != (1, g * k**2)
         ):
             raise ValueError(
-                f'votes of {tuple(one.shape)} do not fit one image, {groups} '
-                f'groups of {kernel_size}x{kernel_size} votes and a step with '
+                f'votes of {tuple(one.shape)} do not fit one image, {g} '
+                f'groups of {k}x{k} votes and a step with '
                 f'stride {stride} below which the map is {tuple(fine)}'
             )
         # (G, k², H_B·W_B)
-        kernels = one[0].detach().cpu().double().flatten(1).unflatten(0, (groups, -1))
-        weights = back(weights, kernels, coarse, stride, kernel_size)
+        kernels = one[0].detach().cpu().double().flatten(1).unflatten(0, (g, -1))
+        kernels = kernels.repeat_interleave(finest // g, 0)
+        weights = back(weights, kernels, coarse, stride, k)
         found.append(weights)
     return found
 

@@ -74,6 +74,31 @@ def test_weights_are_the_gradient_of_the_chain(size, strides, k, groups, formula
     assert all(weights.abs().sum() > 0 for weights in found)
 
 
+def test_steps_of_their_own():
+    """Windows and groups that differ from step to step."""
+    torch.manual_seed(0)
+    sizes, strides = [(22, 13), (6, 4), (3, 2)], [4, 2]
+    sides, groups = [5, 3], [6, 2]
+    votes = [
+        torch.randn(1, g * k * k, *size)
+        for g, k, size in zip(groups, sides, sizes[1:], strict=True)
+    ]
+    found = follow_votes(votes, (9, 5), sizes[0], strides, sides, groups)
+    top = torch.randn(1, 6, *sizes[2], dtype=torch.double, requires_grad=True)
+    middle = dynamic_deconv2d(
+        top, votes[1].double(), 3, 2, output_size=sizes[1], groups=2
+    )
+    finest = dynamic_deconv2d(
+        middle, votes[0].double(), 5, 4, output_size=sizes[0], groups=6
+    )
+    for channel in range(6):
+        gradients = torch.autograd.grad(
+            finest[0, channel, 9, 5], [middle, top], retain_graph=True
+        )
+        for gradient, weights in zip(gradients, found, strict=True):
+            assert torch.allclose(gradient[0, channel], weights[channel], rtol=1e-10)
+
+
 def test_what_does_not_fit():
     votes = [torch.rand(1, 9, 4, 4)]
     for arguments, message in (
