@@ -1,14 +1,16 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The decode head for mmseg."""
+from collections import defaultdict
 from typing import List, Optional, Sequence, Tuple
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmengine.structures import PixelData
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.losses import accuracy
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
+from torch.nn import ModuleList
 
 from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.ops.checks import check_not_negative
@@ -182,21 +184,40 @@ class PVDHead(BaseDecodeHead):
             self._logits(decoded[0]), batch_data_samples)
         if not self.coarse_loss_weight:
             return losses
+        labels = self._stack_batch_gt(batch_data_samples)
         for level, y in enumerate(decoded[1:], 1):
-            coarse = self.loss_by_feat(
-                self._logits(y), [self._labels_at(sample, y.shape[2:])
-                                  for sample in batch_data_samples])
+            # Labels of single pixels: over the random crops of training that
+            # is each class as often as it has pixels, and none is outvoted.
+            own = F.interpolate(labels.float(), y.shape[2:], mode='nearest')
+            coarse = self._losses(self._logits(y), own.to(labels.dtype))
             losses.update({f'{name}_{level}': self.coarse_loss_weight * loss
-                           for name, loss in coarse.items()
-                           if 'loss' in name})
+                           for name, loss in coarse.items()})
         return losses
 
-    @staticmethod
-    def _labels_at(sample: SegDataSample,
-                   size: Tuple[int, int]) -> SegDataSample:
-        """The labels of single pixels. Over the random crops of training that
-        is each class as often as it has pixels, and no class is outvoted."""
-        labels = sample.gt_sem_seg.data
-        small = F.interpolate(labels[None].float(), size, mode='nearest')
-        return SegDataSample(
-            gt_sem_seg=PixelData(data=small[0].to(labels.dtype)))
+    def loss_by_feat(self, seg_logits: Tensor,
+                     batch_data_samples: List[SegDataSample]) -> dict:
+        """mmseg's; but logits of the labels' own size stay as they are, where
+        mmseg would interpolate them to the same."""
+        labels = self._stack_batch_gt(batch_data_samples)
+        if seg_logits.shape[2:] != labels.shape[2:]:
+            return super().loss_by_feat(seg_logits, batch_data_samples)
+        losses = self._losses(seg_logits, labels)
+        losses['acc_seg'] = accuracy(
+            seg_logits, labels.squeeze(1), ignore_index=self.ignore_index)
+        return losses
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> dict:
+        """By name, of logits (N, C, H, W) and labels (N, 1, H, W)."""
+        weight = None if self.sampler is None else self.sampler.sample(
+            logits, labels)
+        functions = self.loss_decode
+        if not isinstance(functions, ModuleList):
+            functions = [functions]
+        losses = defaultdict(float)
+        for function in functions:
+            losses[function.loss_name] += function(
+                logits,
+                labels.squeeze(1),
+                weight=weight,
+                ignore_index=self.ignore_index)
+        return dict(losses)

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
@@ -293,3 +294,19 @@ def test_context_of_a_single_image():
     model = segmentor(head=dict(context_channels=8))
     result = losses(model, batch(number=1))
     assert torch.isfinite(result['decode.loss_ce'])
+
+
+def test_losses_at_the_labels_size_are_those_of_mmseg():
+    """Interpolation to the same size is the identity; it is left out."""
+    model = segmentor(dict(finest_stride=1),
+                      dict(in_channels=[3, 8, 8, 8, 16, 32, 64],
+                           sampler=dict(type='OHEMPixelSampler', thresh=0.7,
+                                        min_kept=100)))
+    data = model.data_preprocessor(batch(), training=True)
+    logits = model.decode_head(model.backbone(data['inputs']))
+    ours = model.decode_head.loss_by_feat(logits, data['data_samples'])
+    theirs = BaseDecodeHead.loss_by_feat(
+        model.decode_head, logits, data['data_samples'])
+    assert set(ours) == set(theirs)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value)
