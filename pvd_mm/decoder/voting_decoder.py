@@ -45,7 +45,7 @@ class PixelVotingDecoder(BaseModule):
         init_cfg (dict, optional): Defaults to None.
         **step: Arguments of :class:`DecodingStep` and
             :class:`PixelAssociation`: ``groups``, ``vote_channels``,
-            ``vote_norm``, ``vote_start``, ``vote_conv_size``,
+            ``vote_norm``, ``vote_start``, ``vote_conv_size``, ``vote_gain``,
             ``fuse_conv_size``, ``upsampling``, ``formulation``, ``backend``,
             ``norm_cfg``, ``act_cfg``.
 

@@ -48,6 +48,8 @@ class PVDHead(BaseDecodeHead):
             Defaults to 'identity'.
         vote_conv_size (int): Side of the convolution of the finer map in a
             pixel association module. Defaults to 1, the paper's.
+        vote_gain (float): How fast the votes move from their start. Defaults
+            to 1, at which a chain of 16 steps is stable.
         fuse_conv_size (int): Side of the convolution that fuses a map with
             what is decoded. Defaults to 1, the paper's.
         context_channels (int, optional): Channels of a
@@ -81,6 +83,7 @@ class PVDHead(BaseDecodeHead):
                  vote_norm: str = 'none',
                  vote_start: str = 'identity',
                  vote_conv_size: int = 1,
+                 vote_gain: float = 1.,
                  fuse_conv_size: int = 1,
                  context_channels: Optional[int] = None,
                  coarse_loss_weight: float = 0.,
@@ -128,6 +131,7 @@ class PVDHead(BaseDecodeHead):
             vote_norm=vote_norm,
             vote_start=vote_start,
             vote_conv_size=vote_conv_size,
+            vote_gain=vote_gain,
             fuse_conv_size=fuse_conv_size,
             upsampling=upsampling,
             formulation=formulation,

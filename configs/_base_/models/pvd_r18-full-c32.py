@@ -1,0 +1,7 @@
+# Half the channels of an R-18, for a CPU.
+_base_ = './pvd_r18-full.py'
+
+model = dict(
+    pretrained=None,
+    backbone=dict(base_channels=32, stem_channels=32),
+    decode_head=dict(in_channels=[3, 32, 32, 32, 64, 128, 256]))
