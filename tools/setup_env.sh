@@ -65,13 +65,14 @@ fingerprint() {
 print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
 }
 
-# mim's own processes are asked too: they are the first thing users type.
+# mim is asked too: it is the first thing users type, and its first process makes
+# a cache folder, over which two that start together would stumble.
 environment_works() {
     (cd / && "$PY" -c '
 import pathlib, sys, torch, mmcv.ops, mmengine, mmseg, mmdet, pvd_mm
 root = pathlib.Path(pvd_mm.__file__).resolve().parents[1]
 sys.exit(root != pathlib.Path(sys.argv[1]).resolve())' "$ROOT") \
-        >/dev/null 2>&1 && [ -e "$VENV/bin/mim" ]
+        >/dev/null 2>&1 && "$VENV/bin/mim" --version >/dev/null 2>&1
 }
 
 pip_install() {
