@@ -3,13 +3,13 @@
 metafiles, and parameters and multiply-accumulates from the records in
 ``docs/records``."""
 
-from functools import partial
+import re
 from pathlib import Path
 
 import yaml
 from sphinx.util import logging
 
-from pvd_mm.analysis.markdown import fill_blocks, markdown_table
+from pvd_mm.analysis.markdown import markdown_table
 from pvd_mm.analysis.records import read_records, records_of
 
 logger = logging.getLogger(__name__)
@@ -27,11 +27,6 @@ def read_models(root: Path = ROOT) -> list[dict]:
 
     return [model for part in load('model-index.yml')['Import']
             for model in load(part)['Models']]
-
-
-def data_of(model: dict) -> str:
-    """Name of the data that a model is trained on."""
-    return model['Metadata']['Training Data']
 
 
 def read_costs() -> dict[str, dict]:
@@ -82,18 +77,24 @@ def _figures(results: dict | list) -> str:
 
 
 def fill(app, docname: str, source: list[str]) -> None:
-    """Fill the page's tables; called by Sphinx as it reads a page."""
+    """Put a table in the place of each ``<!-- models: DATA -->`` of the page;
+    called by Sphinx as it reads one."""
     if docname != PAGE:
         return
-    models, costs = read_models(), read_costs()
-    groups = {}
-    for model in models:
-        groups.setdefault(data_of(model), []).append(model)
-    source[0] = fill_blocks(source[0], {
-        data: partial(zoo_table, group, costs) for data, group in groups.items()})
+    costs, groups = read_costs(), {}
+    for model in read_models():
+        groups.setdefault(model['Metadata']['Training Data'], []).append(model)
+
+    def table(found: re.Match) -> str:
+        if found[1] not in groups:
+            logger.warning('there are no models of %s', found[1],
+                           location=docname, type='zoo')
+            return ''
+        return zoo_table(groups.pop(found[1]), costs)
+
+    source[0] = re.sub(r'<!-- models: (.+?) -->', table, source[0])
     for data in groups:
-        if f'<!-- table: {data} -->' not in source[0]:
-            logger.warning('no table of %s', data, location=docname, type='zoo')
+        logger.warning('there is no table of %s', data, location=docname, type='zoo')
 
 
 def setup(app) -> dict:
