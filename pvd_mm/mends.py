@@ -93,7 +93,7 @@ def _is_distribution(name: str) -> bool:
 
 
 def know_installed_distributions() -> None:
-    """Let configs inherit from ``mmseg::`` and ``mmdet::`` with onedl-*.
+    """Let configs inherit from ``mmseg::`` and ``mmdet::`` with ``onedl-*``.
 
     Fault: mmengine finds the package behind ``mmseg::`` by a fixed table of
     distribution names, which onedl-mmengine copied unchanged, so it says

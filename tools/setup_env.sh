@@ -57,7 +57,7 @@ fingerprint() {
     {
         echo "$STACK $("$PY" -V 2>&1)"
         cat "$ROOT/requirements/constraints-$STACK.txt" \
-            "$ROOT"/requirements/{build,mim,runtime,tests}.txt \
+            "$ROOT"/requirements/{build,docs,mim,runtime,tests}.txt \
             "$ROOT/requirements/$STACK.txt" \
             "$ROOT"/{setup.py,setup.cfg,pyproject.toml,pvd_mm_mim.py} \
             "$ROOT"/pvd_mm/ops/csrc/* "$ROOT/tools/setup_env.sh"
@@ -141,7 +141,7 @@ setup_env() {
         install_mmcv &&
         say "The $STACK stack" && pip_install \
             -r "requirements/$STACK.txt" -r requirements/mim.txt \
-            -r requirements/tests.txt &&
+            -r requirements/tests.txt -r requirements/docs.txt &&
         say "$mim" && pip_install --no-deps "$mim" &&
         say pvd_mm && pip_install --no-deps --no-build-isolation -e . ||
         die 'the installation failed; the message is above. A second run' \

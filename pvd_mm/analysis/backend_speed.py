@@ -49,7 +49,7 @@ def training_parts(subject: Subject) -> dict[str, Callable[[], None]]:
     to the decoded map. Each contains the next.
 
     Raises:
-        ValueError: If the model has no :class:`PixelVotingDecoder`.
+        ValueError: If the model has no :class:`.PixelVotingDecoder`.
     """
     decoder = next((module for module in subject.model.modules()
                     if isinstance(module, PixelVotingDecoder)), None)

@@ -20,15 +20,15 @@ def follow_votes(
     groups: int | Sequence[int] = 1,
     formulation: str = 'exact',
 ) -> list[Tensor]:
-    r"""The weights with which the pixels of M_1 … M_L reach a pixel of y_0.
+    """The weights with which the pixels of M_1 … M_L reach a pixel of y_0.
 
     By its votes, a step is a linear map P_l from the fused map M_{l+1} to
     y_l. Between two steps M_l is fused from y_l and z_l by convolutions that
     mix channels; these are left out, M_l is taken for y_l. What remains is
-    the product of sparse matrices of votes alone, whose row of the pixel is
+    the product of sparse matrices of votes alone, whose row of the pixel e is::
 
-    .. math::
-        w_1 = P_0^T e_{pixel}, \quad w_{l+1} = P_l^T w_l
+        w_1 = P_0ᵀ e
+        w_{l+1} = P_lᵀ w_l
 
     In the 'exact' formulation a pixel of M_{l+1} hands its value on to its
     k×k window, times its votes. In the 'factored' one an output pixel takes

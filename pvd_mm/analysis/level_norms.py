@@ -101,7 +101,7 @@ def record_level_norms(name: str,
         mmengine or torch ended the training for that.
 
     Raises:
-        UserError: If the model has no :class:`PixelVotingDecoder` that is
+        UserError: If the model has no :class:`.PixelVotingDecoder` that is
             called as a whole, as the semantic head does.
         LaunchError: If there is no such config.
     """

@@ -273,7 +273,7 @@ def _results_mib(settings: dict, stride: int, kind: str) -> float:
 
 
 def markdown(result: dict) -> str:
-    """The results of :func:`measure` as Markdown."""
+    """The results of :func:`.op_speed.measure` as Markdown."""
     tables, settings = _Tables(result), result['settings']
     best, size = result['best'], settings['sizes'][-1]
     threads = '' if settings['device'].startswith('cuda') else (
@@ -343,7 +343,7 @@ def draw(result: dict, path: str) -> None:
     """Fig. 8: Table 3 in log scale. Needs matplotlib.
 
     Args:
-        result (dict): What :func:`measure` returned.
+        result (dict): What :func:`.op_speed.measure` returned.
         path (str): Where to write the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

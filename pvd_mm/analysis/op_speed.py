@@ -62,7 +62,7 @@ def time_all(
     Args:
         entrants (Sequence[Contestant]): Who takes turns.
         kind (str): One of ``KINDS``.
-        settings (Settings): As :func:`check` returns them.
+        settings (Settings): As :func:`.op_contestants.check` returns them.
 
     Returns:
         tuple[dict[str, dict], dict[str, str]]: By name ``median_s``,

@@ -37,7 +37,7 @@ class Subject(ABC):
         device (str): Where it runs.
     """
 
-    #: What is measured: methods, and what the tables call them
+    #: Methods that are measured, which is also what the tables call them
     kinds: tuple[str, ...] = ('forward', 'train')
     #: Images that a training step needs
     least_batch_size = 1

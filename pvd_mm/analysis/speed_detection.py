@@ -26,7 +26,7 @@ class DetectorSubject(Subject):
     """A Mask R-CNN: images with objects, proposals and RoIs.
 
     Args:
-        *args: Those of :class:`Subject`.
+        *args: Those of :class:`.Subject`.
         rois (int): RoIs of the mask branch. Defaults to 100, the most that
             COCO's detectors find in an image.
         objects (int): Annotated objects of an image. Defaults to 8, about

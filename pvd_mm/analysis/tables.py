@@ -336,7 +336,7 @@ def update_blocks(text: str, records: Sequence[dict]) -> str:
 
 
 def make_tables(name: str, records: Sequence[dict]) -> dict[str, list[Table]]:
-    """Build one of :data:`NAMES`, or 'all'.
+    """Build one of ``NAMES``, or 'all'.
 
     Returns:
         dict[str, list[Table]]: File name to its tables.

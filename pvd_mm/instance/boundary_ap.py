@@ -85,7 +85,7 @@ class BoundaryCOCOeval(COCOeval):
     Args:
         cocoGt (COCO): Ground truth.
         cocoDt (COCO): Detections.
-        dilation_ratio (float): See :func:`mask_boundary`. Defaults to 0.02.
+        dilation_ratio (float): See :func:`.mask_boundary`. Defaults to 0.02.
     """
 
     def __init__(self, cocoGt: COCO, cocoDt: COCO, dilation_ratio: float = 0.02):
@@ -139,7 +139,7 @@ class BoundaryAPMetric(CocoMetric):
     Evaluation", CVPR 2021, sect. 5: COCO's mask AP with ``min(mask IoU,
     boundary IoU)`` in place of the mask IoU. Everything else (matching,
     crowds, area ranges by the area of the mask, thresholds) is that of
-    pycocotools; see :class:`BoundaryCOCOeval` and :func:`mask_boundary`.
+    pycocotools; see :class:`.BoundaryCOCOeval` and :func:`.mask_boundary`.
 
     It stands beside ``CocoMetric``, whose ``segm_mAP`` it never exceeds. Results
     are named like those of ``CocoMetric``: ``coco/boundary_mAP``,
@@ -162,7 +162,7 @@ class BoundaryAPMetric(CocoMetric):
         iou_thrs (float | Sequence[float], optional): IoU thresholds.
             Defaults to None: 0.5, 0.55 ... 0.95.
         metric_items (Sequence[str], optional): Names of the figures to
-            return, such as 'mAP_75' and 'AR@100'. Defaults to None: the six
+            return, such as ``mAP_75`` and ``AR@100``. Defaults to None: the six
             above.
         **kwargs: The other arguments of ``CocoMetric``, ``metric`` and
             ``use_mp_eval`` excepted.
@@ -223,7 +223,7 @@ class BoundaryAPMetric(CocoMetric):
         self.iou_thrs = np.atleast_1d(np.asarray(self.iou_thrs, float))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Evaluate what :meth:`process` has collected.
+        """Evaluate what ``process`` has collected.
 
         Args:
             results (list[tuple[dict, dict]]): Ground truth and prediction of

@@ -74,8 +74,9 @@ class PVDMaskHead(FCNMaskHead):
         coarse_loss_weight (float): Weight of the mask losses at the sides
             before the last; 0 for none. Defaults to 0.
         loss_mask (dict, optional): The mask loss. Defaults to cross entropy.
-        kernel_size, groups, vote_channels, vote_norm, vote_start,
-        formulation, backend, norm_cfg, act_cfg: See
+        **decoder: ``kernel_size``, ``groups``, ``vote_channels``,
+            ``vote_norm``, ``vote_start``, ``formulation``, ``backend``,
+            ``norm_cfg``, ``act_cfg``, … of
             :class:`pvd_mm.decoder.PixelVotingDecoder`.
 
     Raises:

@@ -33,7 +33,7 @@ class PVDRoIHead(StandardRoIHead):
 
     The primary mask of a RoI is the box head's classifier applied to every
     pixel of the RoI's features, see
-    :func:`pvd_mm.instance.class_activation.class_activation`. It
+    :func:`pvd_mm.instance.class_activation`. It
     starts at the level of the RoI: inside the RoI where a shared head makes
     the top map (C4), else at the level that the RoI extractor assigned (FPN).
     :class:`PVDMaskHead` decodes it from there down.

@@ -20,14 +20,13 @@ def dynamic_deconv2d(input: Tensor,
                      groups: int = 1,
                      formulation: str = 'exact',
                      backend: str = 'auto') -> Tensor:
-    r"""Transposed convolution whose kernel differs from pixel to pixel.
+    """Transposed convolution whose kernel differs from pixel to pixel.
 
-    Every input pixel scatters its value, weighted by its own :math:`k^2`
-    votes, over its :math:`k \times k` window of the output:
+    Every input pixel scatters its value, weighted by its own k² votes, over its
+    k×k window of the output::
 
-    .. math::
-        D_{n,\,c,\,s i + u - p,\,s j + v - p} \mathrel{+}=
-        M_{n,\,c,\,i,\,j} \; V_{n,\,g(c)\,k^2 + u k + v,\,i,\,j}
+        D[n, c, s·i + u - p, s·j + v - p] +=
+            M[n, c, i, j] · V[n, g(c)·k² + u·k + v, i, j]
 
     With votes that are constant over the map this is
     ``torch.nn.functional.conv_transpose2d`` with that kernel for every

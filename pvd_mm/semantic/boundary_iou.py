@@ -57,17 +57,15 @@ def boundary_region(
 
 @METRICS.register_module()
 class BoundaryIoUMetric(BaseMetric):
-    r"""Boundary IoU per class, for semantic segmentation.
+    """Boundary IoU per class, for semantic segmentation.
 
     Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation
-    Evaluation", CVPR 2021, eq. 2. For the ground truth mask :math:`G` and
-    the predicted mask :math:`P` of a class,
+    Evaluation", CVPR 2021, eq. 2. For the ground truth mask G and the
+    predicted mask P of a class::
 
-    .. math::
-        \frac{|(G_d \cap G) \cap (P_d \cap P)|}
-             {|(G_d \cap G) \cup (P_d \cap P)|}
+        |(G_d ∩ G) ∩ (P_d ∩ P)| / |(G_d ∩ G) ∪ (P_d ∩ P)|
 
-    where :math:`G_d \cap G` are the pixels of the mask within ``d`` pixels
+    where G_d ∩ G are the pixels of the mask within ``d`` pixels
     (chessboard distance) of its contour. As in the authors' code, ``d`` is
     ``round(dilation_ratio * diagonal)`` of each image, at least 1, and the
     image border is a contour. Intersections and unions are summed over the

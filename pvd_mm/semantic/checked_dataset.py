@@ -103,7 +103,7 @@ class CheckedDatasetMixin:
       ``seg_map_path``: a split without ground truth),
 
     and for every sample that is loaded, in a training, test or test-time
-    augmentation pipeline, it runs :class:`LabelCheck`.
+    augmentation pipeline, it runs :class:`.LabelCheck`.
 
     Attributes:
         how_to_get (str): One sentence on where the data comes from, added to

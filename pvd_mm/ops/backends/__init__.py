@@ -2,7 +2,7 @@
 """The backends of the op, a file each.
 
 A backend is a module with three functions. They get checked arguments and
-know nothing of autograd, which :mod:`pvd_mm.ops.op` adds once for all:
+know nothing of autograd, which ``pvd_mm.ops.op`` adds once for all:
 
 ``why_not(device, dtype)``
     Why it cannot run there, or None.
@@ -23,13 +23,13 @@ import torch
 
 from ..checks import check_choice
 
-# A module of this package each, imported when it is first asked for.
+#: A module of this package each, imported when it is first asked for.
 BACKENDS = ('cpp', 'triton', 'matrix', 'reference')
 
-# What 'auto' takes by device; matrix on all others, and where it's missing.
+#: What 'auto' takes by device; matrix on all others, and where it's missing.
 FASTEST = {'cpu': 'cpp', 'cuda': 'triton'}
 
-# Names what 'auto' means; an argument has precedence.
+#: Names what 'auto' means; an argument has precedence.
 VARIABLE = 'PVD_MM_BACKEND'
 
 

@@ -1,0 +1,103 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Make the tables of the page ``model_zoo`` when the site is built: from the
+metafiles, and parameters and multiply-accumulates from the records in
+``docs/records``."""
+
+import re
+from pathlib import Path
+
+import yaml
+from sphinx.util import logging
+
+from pvd_mm.analysis.markdown import markdown_table
+from pvd_mm.analysis.records import read_records, records_of
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = 'model_zoo'
+
+
+def read_models(root: Path = ROOT) -> list[dict]:
+    """The models of all metafiles that ``model-index.yml`` names, in its
+    order."""
+
+    def load(name: str) -> dict:
+        return yaml.safe_load((root / name).read_text(encoding='utf-8'))
+
+    return [model for part in load('model-index.yml')['Import']
+            for model in load(part)['Models']]
+
+
+def read_costs() -> dict[str, dict]:
+    """What was measured last of each config, by its name."""
+    records, broken = read_records([str(ROOT / 'docs')])
+    for message in broken:
+        logger.warning(message, type='zoo')
+    return {one['name']: one for record in records_of(records, 'model')
+            for one in record['result']}
+
+
+def zoo_table(models: list[dict], costs: dict[str, dict]) -> str:
+    """A row for each model; columns for figures and weights if any has them.
+
+    Args:
+        models (list[dict]): As metafiles describe them.
+        costs (dict[str, dict]): See :func:`read_costs`.
+    """
+    columns = {
+        'config': [f'[`{one["Name"]}`](../{one["Config"]})' for one in models],
+        'architecture': [_architecture(one['Metadata']) for one in models],
+        'images a step': [one['Metadata']['Batch Size'] for one in models],
+    }
+    measured = [costs.get(one['Name'], {}) for one in models]
+    columns['params (M)'] = [_scaled(one, 'params', 1e6) for one in measured]
+    columns['GMACs'] = [_scaled(one, 'forward_macs', 1e9) for one in measured]
+    columns['at'] = ['×'.join(map(str, one.get('size') or [])) for one in measured]
+    columns['figures'] = [_figures(one.get('Results') or []) for one in models]
+    columns['weights'] = [f'[file]({one["Weights"]})' if 'Weights' in one else ''
+                          for one in models]
+    filled = {head: cells for head, cells in columns.items() if any(cells)}
+    rows = [[cell or '–' for cell in row] for row in zip(*filled.values())]
+    return markdown_table(list(filled), rows, left=2)
+
+
+def _architecture(meta: dict) -> str:
+    return ', '.join([*meta['Architecture'], *filter(None, [meta.get('Granularity')])])
+
+
+def _scaled(cost: dict, key: str, unit: float) -> str:
+    return f'{cost[key] / unit:.2f}' if key in cost else ''
+
+
+def _figures(results: dict | list) -> str:
+    results = results if isinstance(results, list) else [results]
+    return ', '.join(f'{name} {value}' for one in results
+                     for name, value in (one.get('Metrics') or {}).items())
+
+
+def fill(app, docname: str, source: list[str]) -> None:
+    """Put a table in the place of each ``<!-- models: DATA -->`` of the page;
+    called by Sphinx as it reads one."""
+    if docname != PAGE:
+        return
+    costs, groups = read_costs(), {}
+    for model in read_models():
+        groups.setdefault(model['Metadata']['Training Data'], []).append(model)
+
+    def table(found: re.Match) -> str:
+        if found[1] not in groups:
+            logger.warning('there are no models of %s', found[1],
+                           location=docname, type='zoo')
+            return ''
+        return zoo_table(groups.pop(found[1]), costs)
+
+    source[0] = re.sub(r'<!-- models: (.+?) -->', table, source[0])
+    for data in groups:
+        logger.warning('there is no table of %s', data, location=docname, type='zoo')
+
+
+def setup(app) -> dict:
+    """Called by Sphinx."""
+    app.connect('source-read', fill)
+    return dict(parallel_read_safe=True, parallel_write_safe=True)
