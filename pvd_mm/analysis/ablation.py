@@ -290,7 +290,7 @@ def _mim(words: Sequence[str], what: str, log: Path) -> None:
 
 
 def _run(trial: Trial, seed: int, out: Path, data: str | None,
-         metrics: Sequence[str]) -> dict:
+         metrics: Sequence[str], jobs: int) -> dict:
     work_dir, what = out / trial.folder(seed), f'{trial.name}, seed {seed}'
     work_dir.mkdir(parents=True, exist_ok=True)
     train = command('train', trial, seed, str(work_dir), data)
@@ -310,7 +310,7 @@ def _run(trial: Trial, seed: int, out: Path, data: str | None,
                         f'{", ".join(absent)}, but {", ".join(found)}')
     return dict(
         name=trial.name, config=trial.config, options=trial.options,
-        seed=seed, metrics=found, **summarise(str(work_dir)),
+        seed=seed, metrics=found, jobs=jobs, **summarise(str(work_dir)),
         date=time.strftime('%Y-%m-%d'))
 
 
@@ -382,7 +382,7 @@ def run(grid: Grid,
     def one(trial: Trial, seed: int) -> None:
         try:
             result = _run(trial, seed, folder, data,
-                          list(grid.metrics.values()))
+                          list(grid.metrics.values()), jobs)
         except UserError as error:
             with lock:
                 failed.append(str(error))
@@ -411,9 +411,15 @@ def _cell(values: Sequence[float], form: str = '.2f') -> str:
     return f'{mean} ({min(values):{form}} to {max(values):{form}})'
 
 
+def _alone(results: Sequence[dict]) -> bool:
+    """Whether their times say something: each was trained by itself."""
+    return bool(results) and all(one.get('jobs') == 1 for one in results)
+
+
 def table(grid: Grid, title: str, results: Sequence[dict]) -> str:
     """A table in Markdown: mean, least and greatest over the seeds; the
-    training time per step and in all as a ratio to the baseline's mean."""
+    training time per step and in all as a ratio to the baseline's mean, of
+    trainings that ran one at a time."""
     base = list(of_trial(results, next(
         one for one in grid.trials if one.name == grid.baseline)).values())
     head = ['Method', *grid.metrics, 'time / step', 'time', 'steps', 'seeds']
@@ -427,7 +433,7 @@ def table(grid: Grid, title: str, results: Sequence[dict]) -> str:
             own, other = ([one[key] for one in many] for many in (found, base))
             cells.append(
                 f'{statistics.fmean(own) / statistics.fmean(other):.2f}'
-                if own and other else '-')
+                if _alone(found) and _alone(base) else '-')
         cells += [str(found[0]['steps']) if found else '-', str(len(found))]
         rows.append([trial.name, *cells])
     return markdown_table(head, rows)
@@ -450,15 +456,18 @@ def update_blocks(text: str, grid: Grid, results: Sequence[dict]) -> str:
 
 
 def plot(grid: Grid, title: str, results: Sequence[dict], path: str) -> None:
-    """Draw the first metric of a table's trials over steps and over training
-    time, the mean over seeds and the range between them."""
+    """Draw the first metric of a table's trials, the mean over seeds and the
+    range between them, over steps, and over training time if they were
+    trained one at a time."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     column, key = next(iter(grid.metrics.items()))
-    figure = Figure(figsize=(10, 4), dpi=110)
+    timed = _alone([one for trial in grid.tables[title]
+                    for one in of_trial(results, trial).values()])
+    figure = Figure(figsize=(10 if timed else 6, 4), dpi=110)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 2, sharey=True)
+    axes = figure.subplots(1, 1 + timed, sharey=True, squeeze=False)[0]
     for trial in grid.tables[title]:
         found = list(of_trial(results, trial).values())
         if not found:
@@ -469,14 +478,13 @@ def plot(grid: Grid, title: str, results: Sequence[dict], path: str) -> None:
                   for step in steps]
         means = [statistics.fmean(one) for one in values]
         pace = statistics.fmean(one['seconds'] / one['steps'] for one in found)
-        for ax, scale in zip(axes, (1., pace / 60), strict=True):
+        for ax, scale in zip(axes, (1., pace / 60)):
             x = [step * scale for step in steps]
             line, = ax.plot(x, means, marker='o', label=trial.name)
             ax.fill_between(x, [min(one) for one in values],
                             [max(one) for one in values], alpha=0.15,
                             color=line.get_color(), linewidth=0)
-    for ax, label in zip(axes, ('step', 'training time (minutes)'),
-                         strict=True):
+    for ax, label in zip(axes, ('step', 'training time (minutes)')):
         ax.set_xlabel(label)
         ax.grid(alpha=0.3)
     axes[0].set_ylabel(f'{column} (%)')

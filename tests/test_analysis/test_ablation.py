@@ -60,7 +60,7 @@ def result(name, seed=0, **changes):
              for step in (1, 2)}
     return {
         **dict(name=name, seed=seed, options={}, steps=2, curve=curve,
-               metrics=curve['2'], seconds=8., step_seconds=4.,
+               metrics=curve['2'], seconds=8., step_seconds=4., jobs=1,
                config=DEEPLABV3 if name == 'DeepLabv3' else PVD),
         **changes
     }
@@ -158,7 +158,12 @@ def test_tables_and_plots(tmp_path):
                         '1.00 (1.00 to 1.00) | 0.25 | 0.25 | 2 | 2 |')
     assert '| DeepLabv3 | not run | not run | - | - | - | 0 |' in markdown(
         grid, [])
-    for some, name in ((results, 'all.png'), ([], 'none.png')):
+    # times of trainings side by side say nothing
+    crowded = [dict(one, jobs=2) for one in results]
+    assert markdown(grid, crowded).splitlines()[4] == (
+        '| DeepLabv3 | 2.00 | 1.00 | - | - | 2 | 1 |')
+    for some, name in ((results, 'all.png'), (crowded, 'crowded.png'),
+                       ([], 'none.png')):
         plot(grid, 'both', some, str(tmp_path / name))
         assert (tmp_path / name).read_bytes()[:4] == b'\x89PNG'
 
