@@ -80,8 +80,10 @@ class CarafeControl(BaseModule):
                 stride: int) -> Tensor:
         """M (N, C_obj, H_B, W_B) to D (N, C_obj, H_A, W_A)."""
         height, width = size
-        weights = F.pixel_shuffle(
-            kernels, stride)[..., :height, :width].softmax(dim=1)
+        # F.pixel_shuffle, whose backward pass fails without any RoI
+        weights = kernels.unflatten(1, (self.kernel_size**2, stride, stride))
+        weights = weights.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+        weights = weights[..., :height, :width].softmax(dim=1)
         windows = F.unfold(
             fused, self.kernel_size, padding=self.kernel_size // 2)
         windows = windows.unflatten(2, fused.shape[2:])

@@ -48,12 +48,17 @@ class PVDMaskHead(FCNMaskHead):
     then used between cells: with g = 1 they mean what they say; with g > 1 the
     vote for the next pixel speaks for the next cell, g pixels on; with g < 1
     neighbouring cells share a pixel's votes, and the mask is smoother than its
-    grid. What votes start as, plain upsampling, holds for any g. With
-    ``votes_from='roi'`` not the votes are cropped but the maps, and the
-    votes are regressed between the cells themselves: they mean what they say
-    for every g, for more time and memory (both maps are cropped with all
-    their channels). The last step of a C4 detector, whose top map is made
-    inside the RoI, is always of that kind.
+    grid. What votes start as, plain upsampling, holds for any g. There are
+    two ways to votes that mean what they say:
+
+    - ``start_level='size'`` of :class:`PVDRoIHead`: each RoI starts at the
+      level whose pixels are as large as its cells, which keeps g near 1 for
+      RoIs of most sizes, at no cost.
+    - ``votes_from='roi'``: the maps are cropped, and votes are regressed
+      between the cells, for every g. It takes more time and memory, for both
+      maps of a step are cropped with all their channels. The last step of a
+      C4 detector, whose top map is made inside the RoI, is always of that
+      kind.
 
     Args:
         in_channels (Sequence[int]): Channels of z_0 … z_L, finest first.
@@ -128,8 +133,7 @@ class PVDMaskHead(FCNMaskHead):
         self.map_strides = [finest_stride]
         for stride in self.decoder.strides:
             self.map_strides.append(self.map_strides[-1] * stride)
-        sides = self._sides(self.top)
-        if mask_size != sides[0]:
+        if self._sides(self.top, roi_feat_size)[0] != mask_size:
             ratio = self.map_strides[-1] // finest_stride
             raise ValueError(
                 f'mask_size must be a side that the steps from '
@@ -142,19 +146,67 @@ class PVDMaskHead(FCNMaskHead):
         """The level L of the coarsest map."""
         return len(self.decoder.in_channels) - 1
 
-    def _sides(self, start: int) -> List[int]:
-        """Sides of the grids of a RoI that starts at a level, finest first;
-        the last one, ``roi_feat_size``, is that of its start."""
-        sides = [self.roi_feat_size[0]]
+    def entry(self, inside: bool) -> Tuple[int, int]:
+        """Where decoding on the image's maps begins at the coarsest.
+
+        Args:
+            inside (bool): Whether the last step is made inside the RoI.
+
+        Returns:
+            tuple[int, int]: The level, and the side of the RoI's grid there:
+            L and ``roi_feat_size``, or one step further down.
+        """
+        side = self.roi_feat_size[0]
+        if inside:
+            return self.top - 1, side * self.decoder.strides[-1]
+        return self.top, side
+
+    def _sides(self, start: int, side: int) -> List[int]:
+        """Sides of the grids of a RoI that starts at a level with a side,
+        which is the last one; finest first."""
+        sides = [side]
         for stride in reversed(self.decoder.strides[:start]):
             if sides[0] >= self.mask_size:
                 break
             sides.insert(0, sides[0] * stride)
         return sides
 
-    def finest_level(self, starts: Sequence[int]) -> int:
+    def finest_level(self, starts: Sequence[int], inside: bool) -> int:
         """The finest level that RoIs with these starts are decoded to."""
-        return min(start + 1 - len(self._sides(start)) for start in starts)
+        _, side = self.entry(inside)
+        return min(start + 1 - len(self._sides(start, side))
+                   for start in starts)
+
+    def start_levels(self, inside: bool) -> List[int]:
+        """The levels from which ``mask_size`` is reached; of maps of one
+        stride the last. See :meth:`entry` for the argument."""
+        top, side = self.entry(inside)
+        return [
+            level for level in range(top + 1)
+            if level in (top, self.level_of(self.map_strides[level]))
+            and self._sides(level, side)[0] == self.mask_size
+        ]
+
+    def levels_of_size(self, rois: Tensor, levels: Sequence[int],
+                       inside: bool) -> Tensor:
+        """The one of some levels whose pixels are nearest in size to the
+        cells of each RoI's grid.
+
+        Args:
+            rois (Tensor): (R, 5), as mmdet's ``bbox2roi`` makes them.
+            levels (Sequence[int]): The levels to choose from.
+            inside (bool): See :meth:`entry`.
+
+        Returns:
+            Tensor: (R,), levels.
+        """
+        _, side = self.entry(inside)
+        width, height = (rois[:, 3:] - rois[:, 1:3]).float().unbind(1)
+        cells = (width * height).clamp(min=1.).sqrt() / side
+        strides = cells.new_tensor([self.map_strides[i] for i in levels])
+        ratio = cells[:, None].log2() - strides.log2()
+        return rois.new_tensor(levels, dtype=torch.long)[
+            ratio.abs().argmin(1)]
 
     def level_of(self, stride: int) -> int:
         """The last map of so many pixels' stride.
@@ -173,7 +225,7 @@ class PVDMaskHead(FCNMaskHead):
     def forward(self,
                 primary: Tensor,
                 rois: Tensor,
-                starts: Tensor,
+                starts: Union[int, Tensor],
                 maps: Sequence[Tensor],
                 roi_maps: Optional[Tuple[Tensor, Tensor]] = None
                 ) -> List[Tensor]:
@@ -182,7 +234,9 @@ class PVDMaskHead(FCNMaskHead):
         Args:
             primary (Tensor): (R, C_obj, 7, 7).
             rois (Tensor): (R, 5), as mmdet's ``bbox2roi`` makes them.
-            starts (Tensor): (R,), the level that each RoI starts at.
+            starts (int | Tensor): The level of ``maps`` that each RoI starts
+                at, (R,), or that all start at; with ``roi_maps`` it is where
+                decoding goes on after the step inside the RoI.
             maps (Sequence[Tensor]): z_0 … z_L of the images,
                 (N, C_l, H_l, W_l), without z_L where ``roi_maps`` brings it.
                 Finer maps before them are passed over.
@@ -199,28 +253,19 @@ class PVDMaskHead(FCNMaskHead):
         """
         maps = self._select_maps(maps, roi_maps)
         parts = self._image_parts(maps)
-        levels = range(self.top + 1) if roi_maps is None else [self.top]
-        sides = sorted(set(self._sides(self.top)), reverse=True)
         dtype = torch.promote_types(primary.dtype, torch.float)
-        if len(levels) == 1:  # nothing to sort, nothing to copy
-            found = self._decode(primary, rois, levels[0], maps, parts,
-                                 roi_maps)
-            return [masks.to(dtype) for masks in self._at(found, sides)]
-        decoded = [
-            primary.new_zeros(*primary.shape[:2], side, side, dtype=dtype)
-            for side in sides
-        ]
-        # Levels without a RoI are gone through as well: every parameter must
-        # get a gradient, in every process.
-        for start in levels:
-            where = (starts == start).nonzero().squeeze(1)
-            if len(where) == 0 and not self.training:
-                continue
-            found = self._decode(primary[where], rois[where], start, maps,
-                                 parts, None)
-            for result, masks in zip(decoded, self._at(found, sides)):
-                result[where] = masks.to(result.dtype)
-        return decoded
+        inside = []
+        if roi_maps is not None:
+            primary, *inside = self._decode_inside(primary, roi_maps)
+        if isinstance(starts, int):  # nothing to sort, nothing to copy
+            decoded = self._decode(primary, rois, starts, maps, parts)
+        else:
+            decoded = self._decode_by_level(primary.to(dtype), rois, starts,
+                                            maps, parts)
+        sides = sorted(
+            set(self._sides(self.top, self.roi_feat_size[0])), reverse=True)
+        masks = self._at([*decoded, *inside], sides)
+        return [y.to(dtype) for y in masks]
 
     def _select_maps(self, maps: Sequence[Tensor],
                      roi_maps: Optional[Sequence[Tensor]]
@@ -254,18 +299,48 @@ class PVDMaskHead(FCNMaskHead):
                          1 / self.map_strides[level], self.sampling_ratio,
                          'avg', True)
 
+    def _decode_inside(self, primary: Tensor,
+                       roi_maps: Sequence[Tensor]) -> List[Tensor]:
+        """The last step, between the maps of the RoI: y_{L-1} and y_L."""
+        last = self.top - 1
+        return self.decoder.decode(
+            self.decoder.contexts(roi_maps[1:], last),
+            self.decoder.votes(roi_maps, last), primary,
+            roi_maps[0].shape[2:], last)
+
+    def _decode_by_level(self, primary: Tensor, rois: Tensor, starts: Tensor,
+                         maps: Sequence[Tensor],
+                         parts: Sequence[Tensor]) -> List[Tensor]:
+        """Decode RoIs of several start levels; masks of every side."""
+        top, side = len(maps) - 1, primary.size(-1)
+        sides = sorted(set(self._sides(top, side)), reverse=True)
+        decoded = [
+            primary.new_zeros(*primary.shape[:2], side, side)
+            for side in sides
+        ]
+        # Levels without a RoI are gone through as well: every parameter must
+        # get a gradient, in every process.
+        for start in range(top + 1):
+            where = (starts == start).nonzero().squeeze(1)
+            if len(where) == 0 and not self.training:
+                continue
+            found = self._decode(primary[where], rois[where], start, maps,
+                                 parts)
+            for result, masks in zip(decoded, self._at(found, sides)):
+                result[where] = masks.to(result.dtype)
+        return decoded
+
     def _decode(self, primary: Tensor, rois: Tensor, start: int,
-                maps: Sequence[Tensor], parts: Sequence[Tensor],
-                roi_maps: Optional[Sequence[Tensor]]) -> List[Tensor]:
+                maps: Sequence[Tensor],
+                parts: Sequence[Tensor]) -> List[Tensor]:
         """Decode RoIs that start at one level; y_l, finest first."""
-        sides = self._sides(start)
-        first = start - len(sides) + 1
+        sides = self._sides(start, primary.size(-1))
+        first = start + 1 - len(sides)
         if first == start:
             return [primary]
-        on_image = start if roi_maps is None else start - 1
         crops = [
             self._crop(parts[step], rois, step + 1, side)
-            for step, side in zip(range(first, on_image), sides[1:])
+            for step, side in zip(range(first, start), sides[1:])
         ]
         channels = self.decoder.channels
         if self.votes_from == 'image':
@@ -273,13 +348,10 @@ class PVDMaskHead(FCNMaskHead):
         else:
             cells = [
                 self._crop(maps[level], rois, level, side)
-                for level, side in zip(range(first, on_image + 1), sides)
+                for level, side in zip(range(first, start + 1), sides)
             ]
-            votes = self.decoder.votes(cells, first) if crops else []
+            votes = self.decoder.votes(cells, first)
         contexts = [crop[:, -channels:] for crop in crops]
-        if roi_maps is not None:
-            votes += self.decoder.votes(roi_maps, on_image)
-            contexts += self.decoder.contexts(roi_maps[1:], on_image)
         return self.decoder.decode(contexts, votes, primary,
                                    (sides[0], sides[0]), first)
 

@@ -1,6 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The RoI head for mmdet."""
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Union
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
@@ -11,9 +11,13 @@ from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList
 from torch import Tensor
 
+from pvd_mm.ops.checks import check_choice
+
 from .class_activation import check_box_head, class_activation
 from .detectors import FeatureMaps
 from .mask_head import PVDMaskHead
+
+START_LEVELS = ('source', 'size')
 
 
 class RoIFeatures(NamedTuple):
@@ -44,17 +48,32 @@ class PVDRoIHead(StandardRoIHead):
     Args:
         train_classifier (bool): Whether the gradient of the mask losses
             reaches the classifier. Defaults to True.
+        start_level (str): Where a RoI starts on the backbone's maps.
+            'source': at the level of the map that its features are of, as
+            in the paper. 'size': at the level whose pixels are nearest in
+            size to the cells of its grid, among those from which
+            ``mask_size`` is reached, so that votes are used at the spacing
+            at which they were regressed (see :class:`PVDMaskHead`); a RoI of
+            112 pixels starts at stride 16 and not 8. A C4 detector needs
+            maps finer than C2 for it, for its RoIs are at 14×14 where they
+            start. Defaults to 'source'.
         **kwargs: Arguments of ``StandardRoIHead``.
 
     Raises:
         TypeError: If the heads are of a kind that does not work together.
-        ValueError: If their numbers of classes or their strides differ.
+        ValueError: If their numbers of classes or their strides differ, or
+            ``start_level='size'`` has no levels to choose from.
     """
 
-    def __init__(self, *args, train_classifier: bool = True,
+    def __init__(self,
+                 *args,
+                 train_classifier: bool = True,
+                 start_level: str = 'source',
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
+        check_choice('start_level', start_level, START_LEVELS)
         self.train_classifier = train_classifier
+        self.start_level = start_level
         if not self.with_mask:
             return
         if not isinstance(self.mask_head, PVDMaskHead):
@@ -68,7 +87,8 @@ class PVDRoIHead(StandardRoIHead):
                 f'got {self.bbox_head.num_classes} and '
                 f'{self.mask_head.num_classes}')
         self._starts = self._start_levels()
-        unused = self.mask_head.finest_level(self._starts)
+        unused = self.mask_head.finest_level(self._starts,
+                                             self.with_shared_head)
         if unused:
             raise ValueError(
                 f'mask_size={self.mask_head.mask_size} is reached before the '
@@ -77,17 +97,40 @@ class PVDRoIHead(StandardRoIHead):
                 f'{self.mask_head.map_strides[unused]}')
 
     def _start_levels(self) -> List[int]:
-        """The level that a RoI starts at, for each level of the extractor."""
+        """The levels that RoIs may start at; from 'source' one for each
+        level of the extractor."""
         head, strides = self.mask_head, self.mask_roi_extractor.featmap_strides
-        if not self.with_shared_head:
-            return [head.level_of(stride) for stride in strides]
-        if list(strides) != head.map_strides[-2:-1]:
+        if self.with_shared_head and list(strides) != head.map_strides[-2:-1]:
             raise ValueError(
                 'a shared head makes the top map inside the RoI, so the RoI '
                 'extractor must work on the last but one map of the mask '
                 f'head, featmap_strides={head.map_strides[-2:-1]}, but has '
                 f'{list(strides)}')
-        return [head.top]
+        if self.start_level == 'size':
+            levels = head.start_levels(self.with_shared_head)
+            if len(levels) < 2:
+                raise ValueError(
+                    "start_level='size' needs several levels from which "
+                    f'mask_size={head.mask_size} is reached, but the maps of '
+                    f'the strides {head.map_strides} have '
+                    f'{len(levels)}: give the mask head finer maps '
+                    '(in_channels, strides and finest_stride)')
+            return levels
+        if self.with_shared_head:
+            return [head.top - 1]
+        return [head.level_of(stride) for stride in strides]
+
+    def _starts_of(self, rois: Tensor, half: bool) -> Union[int, Tensor]:
+        """The level that each RoI starts at, or that all start at."""
+        head, inside = self.mask_head, self.with_shared_head
+        if self._starts == [head.entry(inside)[0]]:
+            return self._starts[0]
+        if self.start_level == 'size':
+            return head.levels_of_size(rois, self._starts, inside)
+        # as the extractor does, which rounds RoIs where its maps are half
+        levels = self.mask_roi_extractor.map_roi_levels(
+            rois.half() if half else rois, len(self._starts))
+        return levels.new_tensor(self._starts)[levels]
 
     def _bbox_forward(self, x: FeatureMaps, rois: Tensor) -> dict:
         """As in ``StandardRoIHead``, but ``bbox_feats`` are
@@ -139,13 +182,7 @@ class PVDRoIHead(StandardRoIHead):
         primary = class_activation(self.bbox_head, features.top,
                                    labels if head.class_agnostic else None,
                                    self.train_classifier)
-        levels = rois.new_zeros(len(rois), dtype=torch.long)
-        if len(self._starts) > 1:
-            # as the extractor does, which rounds RoIs where its maps are half
-            half = x[0].dtype == torch.half
-            levels = self.mask_roi_extractor.map_roi_levels(
-                rois.half() if half else rois, len(self._starts))
-        starts = levels.new_tensor(self._starts)[levels]
+        starts = self._starts_of(rois, half=x[0].dtype == torch.half)
         masks = head(primary, rois, starts, x.encoder,
                      features if self.with_shared_head else None)
         return dict(mask_preds=masks[0], all_preds=masks)

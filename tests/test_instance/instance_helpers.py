@@ -50,6 +50,17 @@ HEADS = {
     'mask-rcnn_r18-fpn': dict(in_channels=16, conv_out_channels=8),
 }
 PVD = ['pvd-mask-rcnn_r18-c4', 'pvd-mask-rcnn_r18-fpn']
+# RoIs that start where their size says; C4 needs maps down to the image for it
+BY_SIZE = {
+    PVD[0]: {
+        'roi_head.start_level': 'size',
+        'backbone.type': 'PVDResNet', 'backbone.finest_stride': 1,
+        'roi_head.mask_head.in_channels': [3, 8, 8, 8, 16, 32, 64],
+        'roi_head.mask_head.strides': [2, 2, 1, 2, 2, 2],
+        'roi_head.mask_head.finest_stride': 1,
+    },
+    PVD[1]: {'roi_head.start_level': 'size'},
+}
 
 
 def narrow(name):

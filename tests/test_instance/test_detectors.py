@@ -9,6 +9,7 @@ import pytest
 import torch
 from instance_helpers import (
     BOXES,
+    BY_SIZE,
     PVD,
     batch,
     detector,
@@ -37,9 +38,12 @@ BATCHES = {
 }
 
 
-@pytest.fixture(scope='module', params=PVD)
+@pytest.fixture(
+    scope='module', ids=lambda param: '-'.join(param),
+    params=[(name, start) for name in PVD for start in ('source', 'size')])
 def model(request):
-    return detector(request.param)
+    name, start = request.param
+    return detector(name, **(BY_SIZE[name] if start == 'size' else {}))
 
 
 @pytest.mark.parametrize('proposals', (True, False))

@@ -121,7 +121,8 @@ def slices(maps, head, roi):
 @pytest.mark.parametrize('votes_from', ('image', 'roi'))
 @pytest.mark.parametrize('options', [
     dict(), dict(groups=CLASSES, vote_norm='softmax'), dict(kernel_size=5),
-    dict(formulation='factored'), dict(class_agnostic=True)])
+    dict(formulation='factored'), dict(class_agnostic=True),
+    dict(upsampling='bilinear')])
 def test_on_the_pixel_grid_cropping_is_slicing(votes_from, options):
     """g = 1: the decoder of the semantic head, on a slice of the maps."""
     head = mask_head(FPN, votes_from=votes_from, sampling_ratio=1, **options)
@@ -130,6 +131,9 @@ def test_on_the_pixel_grid_cropping_is_slicing(votes_from, options):
     rois = boxes((1, 64, 32, 28), (0, 8, 200, 28), (1, 104, 8, 56),
                  (0, 32, 128, 112), (1, 32, 0, 224))
     starts = torch.tensor([2, 2, 3, 4, 5])
+    # which is where start_level='size' has them start
+    assert torch.equal(head.levels_of_size(rois, [0, 2, 3, 4, 5], False),
+                       starts)
     first_maps = {5: 2, 4: 0, 3: 0, 2: 0}
     primary = primary_of(rois, head)
     masks = head(primary, rois, starts, maps)
@@ -151,6 +155,49 @@ def test_on_the_pixel_grid_cropping_is_slicing(votes_from, options):
         assert max(by_side) == {2: 14, 3: 28, 4: 56, 5: 56}[int(start)]
 
 
+# the same, and the image
+FINE = dict(in_channels=[3, 4, 5, 5, 6, 7, 8], strides=[2, 2, 1, 2, 2, 2],
+            finest_stride=1)
+
+
+@pytest.mark.parametrize('base,inside,mask_size,levels', [
+    (FINE, False, 56, [4, 5, 6]), (FINE, False, 28, [3, 4, 5, 6]),
+    (FINE, True, 56, [3, 4, 5]), (FPN, False, 56, [4, 5]), (C4, True, 56, [2]),
+    (C4, False, 14, [1, 2, 3])])
+def test_levels_that_rois_of_some_size_start_at(base, inside, mask_size,
+                                                levels):
+    """Cells and pixels differ by a root of two at most, where a level is
+    there; larger and smaller RoIs take the last one."""
+    head = mask_head(base, mask_size=mask_size)
+    assert head.start_levels(inside) == levels
+    strides = [head.map_strides[level] for level in levels]
+    _, side = head.entry(inside)
+    sizes = torch.tensor([1e-3, 5., 20., 30., 45., 70., 110., 160., 230., 600.])
+    x, zero = torch.tensor(7.3), torch.zeros(len(sizes))
+    # twice as wide as high, of that area
+    rois = torch.stack([zero, x + zero, x + zero, x + sizes * 2**0.5,
+                        x + sizes * 0.5**0.5], 1)
+    found = head.levels_of_size(rois, levels, inside).tolist()
+    for size, level in zip(sizes.tolist(), found):
+        ratio = size / side / head.map_strides[level]
+        if strides[0] <= size / side <= strides[-1]:
+            assert 0.5**0.5 <= ratio * 1.0001 and ratio <= 2**0.5 * 1.0001
+        else:
+            assert level == (levels[0] if ratio < 1 else levels[-1])
+    assert found == sorted(found) and set(found) == set(levels)
+    none = head.levels_of_size(rois[:0], levels, inside)
+    assert none.shape == (0, ) and none.dtype == torch.long
+
+
+def test_one_level_for_all_or_for_each():
+    head = mask_head(FPN)
+    rois, maps = boxes(*ANYWHERE), image_maps(head)
+    primary = primary_of(rois, head)
+    for one, each in zip(head(primary, rois, 5, maps),
+                         head(primary, rois, starts_at(rois, 5), maps)):
+        assert torch.equal(one, each)
+
+
 @pytest.mark.parametrize('votes_from', ('image', 'roi'))
 @pytest.mark.parametrize('mask_size,in_channels', [
     (56, [4, 5, 6, 7]), (28, [5, 6, 7]), (14, [6, 7])])
@@ -162,7 +209,7 @@ def test_the_last_step_inside_the_roi(votes_from, mask_size, in_channels):
     rois = boxes((1, 32, 0, 224), (0, 16, 16, 224))
     inside = inside_of(rois, head)
     primary = primary_of(rois, head)
-    masks = head(primary, rois, starts_at(rois, head.top), maps, inside)
+    masks = head(primary, rois, head.top - 1, maps, inside)
     assert [y.size(-1) for y in masks] == [
         side for side in (56, 28, 14, 7) if side <= mask_size]
     for i, roi in enumerate(rois):
@@ -204,7 +251,7 @@ def test_rois_are_on_their_own(votes_from, inside):
     maps = image_maps(head)[:-1 if inside else None]
     rois = boxes(*ANYWHERE, (0, 50.5, 60.5, 41.))
     primary = primary_of(rois, head)
-    starts = starts_at(rois, 3) if inside else torch.tensor([3, 5, 4, 3, 2])
+    starts = starts_at(rois, 2) if inside else torch.tensor([3, 5, 4, 3, 2])
     roi_maps = inside_of(rois, head) if inside else None
 
     def masks(which, maps=maps):
@@ -222,6 +269,39 @@ def test_rois_are_on_their_own(votes_from, inside):
             z[1 - rois[i, 0].long()] = 99.
         for y, single in zip(every, masks(alone, own)):
             torch.testing.assert_close(single, y[alone])
+
+
+EXTENSIONS = [
+    dict(vote_conv_size=3, fuse_conv_size=3), dict(upsampling='carafe'),
+    dict(upsampling='bilinear'), dict(norm_cfg=dict(type='GN', num_groups=1))]
+
+
+@pytest.mark.parametrize('options', EXTENSIONS)
+@pytest.mark.parametrize('inside', (False, True))
+def test_extensions_of_the_decoder(options, inside):
+    """A constant stays one as before training; every parameter learns."""
+    head = mask_head(C4 if inside else FPN, start=True, dtype=torch.float,
+                     **options)
+    maps = [z.float() for z in image_maps(head)[:-1 if inside else None]]
+    rois = boxes((0, 100.2, 9.9, 140.)).float()
+    roi_maps = inside_of(rois, head) if inside else None
+    roi_maps = roi_maps and tuple(z.float() for z in roi_maps)
+    for number in (1, 0):
+        primary = torch.ones(number, CLASSES, 7, 7)
+        starts = starts_at(rois[:number], 2 if inside else 5)
+        masks = head(primary, rois[:number], starts, maps,
+                     roi_maps and tuple(z[:number] for z in roi_maps))
+        assert [y.shape for y in masks] == [
+            (number, CLASSES, side, side) for side in (56, 28, 14, 7)]
+        for y in masks:
+            assert y.isfinite().all()
+            if options.get('upsampling') != 'carafe':  # it pads by zeros
+                # not the last row and column, see fidelity.md
+                y = y[..., :y.size(-1) // 2, :y.size(-1) // 2]
+                torch.testing.assert_close(y, torch.ones_like(y))
+        head.zero_grad()
+        sum(y.square().sum() for y in masks).backward()
+        assert all(p.grad is not None for p in head.parameters())
 
 
 @pytest.mark.parametrize('votes_from', ('image', 'roi'))
@@ -250,7 +330,7 @@ def test_every_parameter_has_a_gradient(votes_from, inside, number):
             for z in image_maps(head)[:-1 if inside else None]]
     rois = boxes((0, 20.5, 30., 100.), (0, 20.5, 30., 100.))[:2 * number]
     primary = primary_of(rois, head).requires_grad_()
-    starts = torch.tensor([3, 3] if inside else [4, 5])[:2 * number]
+    starts = torch.tensor([2, 2] if inside else [4, 5])[:2 * number]
     masks = head(primary, rois, starts, maps,
                  inside_of(rois, head) if inside else None)
     masks[0].square().sum().backward()

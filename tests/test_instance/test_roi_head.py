@@ -4,6 +4,7 @@ import pytest
 import torch
 from instance_helpers import (
     BOXES,
+    BY_SIZE,
     CLASSES,
     PVD,
     batch,
@@ -54,7 +55,7 @@ def test_masks_are_the_decoded_class_activation(name, changes):
         agnostic = head.mask_head.class_agnostic
         primary = class_activation(head.bbox_head, top,
                                    labels if agnostic else None)
-        starts = [3] * 7 if name == C4 else [3, 4, 5, 6, 3, 3, 4]
+        starts = [2] * 7 if name == C4 else [3, 4, 5, 6, 3, 3, 4]
         expected = head.mask_head(primary, rois, torch.tensor(starts),
                                   x.encoder,
                                   (pooled, top) if name == C4 else None)
@@ -63,6 +64,28 @@ def test_masks_are_the_decoded_class_activation(name, changes):
     for y, again in zip(expected, found['all_preds']):
         torch.testing.assert_close(y, again)
     assert (expected[0][0] - expected[0][1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize('name,starts', [
+    # cells of 14 a side: 16 pixels, 8, and less than 4
+    (C4, [5, 4, 3]),
+    # cells of 7 a side: 32 pixels, 16, and less than 8
+    (FPN, [6, 5, 4])])
+def test_rois_start_where_their_size_says(name, starts):
+    model = stir(detector(name, **BY_SIZE[name]))
+    head = model.roi_head
+    x, _ = maps_of(model, batch(sample((256, 256), BOXES)))
+    rois = bbox2roi([torch.tensor([[10., 10, 230, 230], [3, 20, 113, 130],
+                                   [40, 50, 60, 75]])])
+    with torch.no_grad():
+        found = head._mask_forward(x, rois)['mask_preds']
+        pooled = head.bbox_roi_extractor(
+            x[:head.bbox_roi_extractor.num_inputs], rois)
+        top = head.shared_head(pooled) if name == C4 else pooled
+        expected = head.mask_head(
+            class_activation(head.bbox_head, top), rois, torch.tensor(starts),
+            x.encoder, (pooled, top) if name == C4 else None)[0]
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize('name', PVD)
@@ -142,6 +165,10 @@ def test_coarse_losses(name):
         in_channels=8, num_classes=3)}, TypeError, 'DoubleConvFCBBoxHead'),
     ({'roi_head.mask_head.mask_size': 28}, ValueError,
      r'mask_size=28 is reached before .* first 1 maps.*finest_stride=8'),
+    ({'roi_head.start_level': 'proposal'}, ValueError,
+     "start_level must be .*'source'.*'proposal'"),
+    ({'roi_head.start_level': 'size'}, ValueError,
+     r'several levels .* mask_size=56 .* \[4, 8, 16, 32\] have 1'),
     ({'roi_head.mask_head.finest_stride': 8}, ValueError,
      r'featmap_strides=\[32\], but has \[16\]'),
 ])
