@@ -57,5 +57,6 @@ toc_object_entries_show_parents = 'hide'
 # words that stand in the place of a type.
 nitpick_ignore_regex = [
     ('py:class', r'(abc|mm\w+|nn|np|os|pycocotools|torch)\..+'),
-    ('py:class', 'optional|BaseInferencer|COCO|Config|Path|Runner|Tensor'),
+    ('py:class', 'optional|BaseInferencer|COCO|Config|Path|Runner|SegDataSample'),
+    ('py:class', 'Tensor'),
 ]
