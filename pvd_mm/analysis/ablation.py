@@ -422,18 +422,20 @@ def table(grid: Grid, title: str, results: Sequence[dict]) -> str:
     trainings that ran one at a time."""
     base = list(of_trial(results, next(
         one for one in grid.trials if one.name == grid.baseline)).values())
-    head = ['Method', *grid.metrics, 'time / step', 'time', 'steps', 'seeds']
+    times = {'time / step': 'step_seconds', 'time': 'seconds'}
+    times = times if _alone(base) else {}
+    head = ['Method', *grid.metrics, *times, 'steps', 'seeds']
     rows = []
     for trial in grid.tables[title]:
         found = list(of_trial(results, trial).values())
         cells = [_cell([one['metrics'][key] for one in found
                         if key in one['metrics']])
                  for key in grid.metrics.values()]
-        for key in ('step_seconds', 'seconds'):
+        for key in times.values():
             own, other = ([one[key] for one in many] for many in (found, base))
             cells.append(
                 f'{statistics.fmean(own) / statistics.fmean(other):.2f}'
-                if _alone(found) and _alone(base) else '-')
+                if _alone(found) else '-')
         cells += [str(found[0]['steps']) if found else '-', str(len(found))]
         rows.append([trial.name, *cells])
     return markdown_table(head, rows)
