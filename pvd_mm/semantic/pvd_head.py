@@ -53,7 +53,7 @@ class PVDHead(BaseDecodeHead):
         fuse_conv_size (int): Side of the convolution that fuses a map with
             what is decoded. Defaults to 1, the paper's.
         context_channels (int, optional): Channels of a
-            :class:`PyramidContext` on z_L, from which y_L is made. Defaults
+            :class:`.PyramidContext` on z_L, from which y_L is made. Defaults
             to None: from z_L itself, as in the paper.
         coarse_loss_weight (float): Weight of the losses of the coarser
             y_1 … y_L, each against the labels at its own pixels. Defaults to
