@@ -1,6 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The mask head for mmdet."""
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,14 @@ from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.ops.checks import check_choice, check_not_negative
 
 VOTES_FROM = ('image', 'roi')
+
+
+class _OfImages(NamedTuple):
+    """What is cropped per RoI: maps, and what the steps between them have,
+    ``votes`` only if they are not regressed on crops."""
+    maps: Sequence[Tensor]
+    contexts: Sequence[Tensor]
+    votes: Optional[Sequence[Tensor]]
 
 
 @MODELS.register_module()
@@ -252,16 +260,16 @@ class PVDMaskHead(FCNMaskHead):
             ValueError: If the maps don't fit ``in_channels``.
         """
         maps = self._select_maps(maps, roi_maps)
-        parts = self._image_parts(maps)
+        images = self._of_images(maps)
         dtype = torch.promote_types(primary.dtype, torch.float)
         inside = []
         if roi_maps is not None:
             primary, *inside = self._decode_inside(primary, roi_maps)
         if isinstance(starts, int):  # nothing to sort, nothing to copy
-            decoded = self._decode(primary, rois, starts, maps, parts)
+            decoded = self._decode(primary, rois, starts, images)
         else:
             decoded = self._decode_by_level(primary.to(dtype), rois, starts,
-                                            maps, parts)
+                                            images)
         sides = sorted(
             set(self._sides(self.top, self.roi_feat_size[0])), reverse=True)
         masks = self._at([*decoded, *inside], sides)
@@ -280,20 +288,17 @@ class PVDMaskHead(FCNMaskHead):
                 f'which have {given} channels')
         return maps
 
-    def _image_parts(self, maps: Sequence[Tensor]) -> List[Tensor]:
-        """What is cropped: per step the votes and what the map adds to M,
-        one after the other in the channels."""
-        contexts = self.decoder.contexts(maps[1:])
-        if self.votes_from == 'roi':
-            return contexts
-        votes = self.decoder.votes(maps)
-        return [torch.cat(pair, 1) for pair in zip(votes, contexts)]
+    def _of_images(self, maps: Sequence[Tensor]) -> _OfImages:
+        """What is computed once per image."""
+        votes = self.decoder.votes(maps) if self.votes_from == 'image' else None
+        return _OfImages(maps, self.decoder.contexts(maps[1:]), votes)
 
     def _crop(self, x: Tensor, rois: Tensor, level: int,
               side: int) -> Tensor:
         """A map of a level at the grid of each RoI, (R, C, side, side)."""
-        if len(rois) == 0:  # keeps the graph whole
-            return F.interpolate(x[:0], (side, side))
+        shape = len(rois), x.size(1), side, side
+        if 0 in shape:  # which RoIAlign does not take; keeps the graph whole
+            return (0 * x.sum()).expand(shape)
         x = x.to(torch.promote_types(x.dtype, torch.float))  # no bfloat16
         return roi_align(x, rois.to(x.dtype), (side, side),
                          1 / self.map_strides[level], self.sampling_ratio,
@@ -309,10 +314,9 @@ class PVDMaskHead(FCNMaskHead):
             roi_maps[0].shape[2:], last)
 
     def _decode_by_level(self, primary: Tensor, rois: Tensor, starts: Tensor,
-                         maps: Sequence[Tensor],
-                         parts: Sequence[Tensor]) -> List[Tensor]:
+                         images: _OfImages) -> List[Tensor]:
         """Decode RoIs of several start levels; masks of every side."""
-        top, side = len(maps) - 1, primary.size(-1)
+        top, side = len(images.maps) - 1, primary.size(-1)
         sides = sorted(set(self._sides(top, side)), reverse=True)
         decoded = [
             primary.new_zeros(*primary.shape[:2], side, side)
@@ -324,34 +328,32 @@ class PVDMaskHead(FCNMaskHead):
             where = (starts == start).nonzero().squeeze(1)
             if len(where) == 0 and not self.training:
                 continue
-            found = self._decode(primary[where], rois[where], start, maps,
-                                 parts)
+            found = self._decode(primary[where], rois[where], start, images)
             for result, masks in zip(decoded, self._at(found, sides)):
                 result[where] = masks.to(result.dtype)
         return decoded
 
     def _decode(self, primary: Tensor, rois: Tensor, start: int,
-                maps: Sequence[Tensor],
-                parts: Sequence[Tensor]) -> List[Tensor]:
+                images: _OfImages) -> List[Tensor]:
         """Decode RoIs that start at one level; y_l, finest first."""
         sides = self._sides(start, primary.size(-1))
         first = start + 1 - len(sides)
-        if first == start:
-            return [primary]
-        crops = [
-            self._crop(parts[step], rois, step + 1, side)
-            for step, side in zip(range(first, start), sides[1:])
-        ]
-        channels = self.decoder.channels
-        if self.votes_from == 'image':
-            votes = [crop[:, :-channels] for crop in crops]
-        else:
-            cells = [
-                self._crop(maps[level], rois, level, side)
-                for level, side in zip(range(first, start + 1), sides)
+
+        def crop(what: Sequence[Tensor], level: int) -> List[Tensor]:
+            """What is of the levels from this one to the start, per RoI."""
+            return [
+                self._crop(x, rois, at, side) for at, (x, side) in enumerate(
+                    zip(what, sides[level - first:]), level)
             ]
+
+        # those of a step are at the grid of its coarse end
+        steps = slice(first, start)
+        contexts = crop(images.contexts[steps], first + 1)
+        if images.votes is not None:
+            votes = crop(images.votes[steps], first + 1)
+        else:
+            cells = crop(images.maps[first:start + 1], first)
             votes = self.decoder.votes(cells, first)
-        contexts = [crop[:, -channels:] for crop in crops]
         return self.decoder.decode(contexts, votes, primary,
                                    (sides[0], sides[0]), first)
 

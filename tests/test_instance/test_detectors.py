@@ -18,6 +18,7 @@ from instance_helpers import (
     sample,
     total,
 )
+from mmdet.models.detectors import TwoStageDetector
 from packaging_helpers import run
 
 from pvd_mm.instance import EncoderMaps, FeatureMaps
@@ -101,6 +102,30 @@ def test_what_the_roi_head_is_given(name, encoder):
     assert len(maps) == len(expected)
     for ours, theirs in zip(maps, expected):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_detector_of_one_s_own():
+    """Another class, another backbone; votes between C2 and C5 alone."""
+
+    class Mine(EncoderMaps, TwoStageDetector):
+        pass
+
+    channels = [8, 8, 24, 80]
+    model = detector(PVD[1], **{
+        'type': Mine,
+        'backbone': dict(_delete_=True, type='MobileNetV2', widen_factor=0.25,
+                         out_indices=(1, 2, 4, 6)),
+        'neck.in_channels': channels,
+        'roi_head.mask_head.in_channels': channels,
+        'roi_head.mask_head.strides': [2, 2, 2],
+        'roi_head.mask_head.finest_stride': 4})
+    loss = total(losses(model))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is not None for p in model.roi_head.parameters())
+    for given, found in zip(batch()['data_samples'], predict(model)):
+        found = found.pred_instances
+        assert len(found) and found.masks.shape[1:] == given.ori_shape
 
 
 def worker(rank, port):

@@ -217,7 +217,7 @@ def test_another_model_is_refused(config, trained, tmp_path):
             error.value)
 
 
-@pytest.mark.parametrize('name', [PVD[0], 'mask-rcnn_r18-fpn'])
+@pytest.mark.parametrize('name', [*PVD, 'mask-rcnn_r18-fpn'])
 def test_amp(name, config, tmp_path):
     """bfloat16 where there is no accelerator; the baseline as well."""
     fresh().train(config(name), str(tmp_path), amp=True,
