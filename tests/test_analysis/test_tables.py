@@ -2,8 +2,7 @@
 """The paper's tables: nobody's figures in another's place, nothing made up."""
 import csv
 import re
-import runpy
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -299,24 +298,9 @@ def test_a_bar_in_a_cell():
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
-    """The tool in this process, which has imported everything; gives what it
-    prints. ``ok`` as in ``packaging_helpers``."""
-
-    def run(*words, ok=True):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, words)])
-        try:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        except SystemExit as end:
-            assert ok is not bool(end.code), end.code
-            if isinstance(end.code, str):
-                print(end.code)
-        else:
-            assert ok
-        return ''.join(capsys.readouterr())
-
-    return run
+def call(run_tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return partial(run_tool, 'make_tables')
 
 
 def test_the_tool(call, tmp_path):
