@@ -62,8 +62,9 @@ class _Measured:
         notes = [about['note'].strip()] if 'note' in about else []
         if self.record is not None:
             settings = self.result['settings']
+            count = self.result['threads']
             threads = '' if settings['device'].startswith('cuda') else \
-                f'{self.result["threads"]} threads, '
+                f'{count} thread{"s" if count > 1 else ""}, '
             notes.append(
                 f'Reproduced: {self.result["machine"]}, {threads}'
                 f'{settings["channels"]} channels, {settings["dtype"]}, '

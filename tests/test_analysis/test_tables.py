@@ -1,7 +1,9 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The paper's tables: nobody's figures in another's place, nothing made up."""
 import csv
+import inspect
 import re
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from packaging_helpers import ROOT, tool
 
 from pvd_mm.analysis.ablation import load_grid
 from pvd_mm.analysis.complexity import model_complexity
+from pvd_mm.analysis.image_files import read_image
 from pvd_mm.analysis.markdown import block_names, markdown_table
 from pvd_mm.analysis.op_tables import table3, table4
 from pvd_mm.analysis.pages import NAMES, make_tables, update_page
@@ -34,6 +37,8 @@ from pvd_mm.analysis.zoo import (
     segmentors_table,
     update_metafile,
 )
+from pvd_mm.samples import make_shapes_sample, make_street_sample
+from pvd_mm.samples.street import _paths as street_paths
 from pvd_mm.shipped import shipped_configs
 
 TOOL = ROOT / 'tools/make_tables.py'
@@ -96,6 +101,19 @@ def test_every_config_of_the_data_file_is_shipped():
                     more['source'] in published['sources']
     assert sorted(name for one in sets for name in configs_of(one)) == \
         sorted(Path(path).stem for path in shipped_configs())
+
+
+def test_the_samples_are_as_the_data_file_says():
+    """Number and folders of what make_sample.py draws unless told otherwise."""
+    street, shapes = (
+        next(one for one in load_published()[table]['others']
+             if one['title'].startswith(name))['data']['folders']
+        for table, name in (('table1', 'Street'), ('table2', 'Shapes')))
+    default = inspect.signature(make_street_sample).parameters['val'].default
+    assert street == Counter(
+        street_paths(Path(), 'val', index)[0].parent.name for index in range(default))
+    default = inspect.signature(make_shapes_sample).parameters['val'].default
+    assert shapes == dict(val2017=default)
 
 
 def test_openmmlab_s_own_figures():
@@ -227,6 +245,24 @@ def test_op_tables():
     assert cpp['MiB, s = 2 (reproduced)'] == '304.0'
     for one in (table, fourth, *table3([]), *table4([])):  # cells are not run
         assert 'benchmark_op.py' in one.notes[-1]
+
+
+def test_the_record_of_a_real_benchmark(run_tool, call, tmp_path):
+    """Tables 3 and 4 and Fig. 8 are made of what benchmark_op.py leaves."""
+    run_tool('benchmark_op', '--device', 'cpu', '--sizes', 8, 16, '--budget', 0.001,
+             '--without', 'compiled', 'fold', 'reference', '--out', 'work_dirs/op')
+    (record,), broken = read_records([str(tmp_path)])
+    assert not broken and record['kind'] == 'op'
+    call('all')
+    assert read_image(tmp_path / 'work_dirs/tables/fig8.png').std() > 10
+    times = {one['stride']: one['median_s'] for one in record['result']['times']
+             if (one['name'], one['size'], one['kind']) == ('matrix', 8, 'forward')}
+    with open(tmp_path / 'work_dirs/tables/table3.csv', encoding='utf-8') as file:
+        *_, last = csv.DictReader(file)
+    for stride, seconds in times.items():
+        assert float(last[f'matrix, s = {stride} (reproduced)']) == \
+            pytest.approx(seconds * 1e3, rel=0.01)
+    assert last['step update, s = 1 (reproduced)'] == 'not run'
 
 
 def test_op_records_of_two_machines():
