@@ -2,7 +2,9 @@
 """Mistakes of the user's, which the tools tell without a traceback."""
 
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 _LISTED = 5  # how many of the offending files or values an error shows
@@ -31,6 +33,39 @@ class UserError(Exception):
         traceback."""
         text = super().__str__()
         return text.rsplit(f'{type(self).__name__}: ', 1)[-1].strip()
+
+
+_collected: ContextVar[list | None] = ContextVar('collected', default=None)
+
+
+@contextmanager
+def collecting() -> Iterator[list]:
+    """Within it, :func:`report` puts messages on a list and raises nothing.
+
+    Yields:
+        list[str]: The messages.
+    """
+    found: list[str] = []
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+def report(error: UserError, place: str = '') -> None:
+    """Raise an error that one can go on after by leaving out what is wrong, or
+    put it on the list of :func:`collecting`.
+
+    Args:
+        error (UserError): The error.
+        place (str): What the message on the list begins with, where whoever
+            catches the error adds it. Defaults to ''.
+    """
+    found = _collected.get()
+    if found is None:
+        raise error
+    found.append(f'{place}{error}')
 
 
 class MissingDataError(UserError, FileNotFoundError):

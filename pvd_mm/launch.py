@@ -27,8 +27,8 @@ from .runtime import fit_checkpoint
 from .shipped import find_shipped, missing_config_message
 
 __all__ = [
-    'LaunchError', 'check_checkpoint', 'load_config', 'resolve_config',
-    'test', 'train'
+    'LaunchError', 'check_checkpoint', 'load_config', 'name_if_shipped',
+    'resolve_config', 'test', 'train'
 ]
 
 
@@ -94,6 +94,24 @@ def load_config(name: str,
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
     return cfg
+
+
+def name_if_shipped(name: str) -> Optional[str]:
+    """Tell whether a config is a shipped one, or a copy that says the same.
+
+    Args:
+        name (str): See :func:`resolve_config`.
+
+    Returns:
+        str | None: Its name, without folder and ``.py``.
+    """
+    path = Path(resolve_config(name))
+    shipped = find_shipped(path.name)
+    if shipped is None:
+        return None
+    same = path.samefile(shipped) or (Config.fromfile(path).to_dict() ==
+                                      Config.fromfile(shipped).to_dict())
+    return path.stem if same else None
 
 
 def enable_amp(cfg: Config) -> None:
@@ -419,11 +437,12 @@ def test(config: str,
         _use_tta(cfg)
     if out:
         _write_predictions(cfg, out)
-    if not tta:  # whose figures are not those of the config
-        cfg.custom_hooks = [
-            *(cfg.get('custom_hooks') or []),
-            dict(type='RecordHook', config=config, overrides=cfg_options or {})
-        ]
+    overrides = dict(cfg_options or {}, **({'--tta': True} if tta else {}))
+    cfg.custom_hooks = [
+        *(cfg.get('custom_hooks') or []),
+        dict(type='RecordHook', config=config, overrides=overrides,
+             shipped=name_if_shipped(config))
+    ]
     adapt_to_cpu(cfg)
     runner = build_runner(cfg)
     check_checkpoint(runner.model, checkpoint)

@@ -4,7 +4,6 @@ the same model with one and the other in alternation, and the median of the
 ratios within pairs. Random weights and images: no data is needed.
 """
 import argparse
-import platform
 import sys
 from pathlib import Path
 
@@ -45,6 +44,7 @@ def main() -> None:
     args = parse_args()
     register_all_modules()
     from pvd_mm.analysis.backend_speed import compare_backends, table
+    from pvd_mm.analysis.machine import describe_machine
     from pvd_mm.analysis.records import new_record, write_record
     from pvd_mm.analysis.speed import subject_class
     if args.threads:
@@ -63,12 +63,9 @@ def main() -> None:
     except (LaunchError, ValueError) as error:
         sys.exit(f'benchmark_backends: {error}')
     if args.out:
-        write_record(args.out, new_record('backends', results))
-    machine = torch.cuda.get_device_name(args.device) \
-        if args.device.startswith('cuda') else \
-        f'{platform.machine()} CPU, {torch.get_num_threads()} threads'
-    print(f'{args.batch_size} images, {machine}, torch {torch.__version__}, '
-          f'{args.pairs} pairs.\n\n{table(results)}')
+        write_record(args.out, new_record('backends', results, args.device))
+    print(f'{args.batch_size} images, {describe_machine(args.device)}, torch '
+          f'{torch.__version__}, {args.pairs} pairs.\n\n{table(results)}')
 
 
 if __name__ == '__main__':

@@ -6,7 +6,6 @@ data is needed.
 """
 import argparse
 import json
-import platform
 import sys
 from pathlib import Path
 
@@ -43,8 +42,17 @@ def parse_args() -> argparse.Namespace:
                         help='detectors: objects of an image (default: 8)')
     parser.add_argument('--device', default='cpu', help='(default: cpu)')
     parser.add_argument('--threads', type=int, help='threads on a CPU')
-    parser.add_argument('--out', help='also write FILE.json and FILE.md')
+    parser.add_argument('--out', metavar='FILE',
+                        help='also write FILE.json and FILE.md, and a record')
+    parser.add_argument('--force', action='store_true',
+                        help='replace FILE.json and FILE.md if they exist')
     args = parser.parse_args()
+    out = (args.out or '').removesuffix('.md').removesuffix('.json')
+    args.files = [Path(out + end) for end in ('.json', '.md') if args.out]
+    there = [str(path) for path in args.files if path.exists()]
+    if there and not args.force:
+        parser.error(f'--out: {" and ".join(there)} exist already; choose '
+                     'another name, or replace them with --force')
     for name in ('size', 'batch_size', 'rounds', 'train_rounds', 'rois', 'objects'):
         given = getattr(args, name)
         if given is not None and np.min(given) < 1:
@@ -83,6 +91,7 @@ def make_subjects(args: argparse.Namespace, configs: list, training: bool) -> li
 def main() -> None:
     args = parse_args()
     register_all_modules()
+    from pvd_mm.analysis.machine import describe_machine
     from pvd_mm.analysis.records import new_record, write_record
     from pvd_mm.analysis.speed import benchmark, markdown
     if args.threads:
@@ -97,23 +106,20 @@ def main() -> None:
         subjects, args.rounds,
         (args.train_rounds or args.rounds) if training else 0,
         lambda line: print(line, file=sys.stderr, flush=True))
-    machine = torch.cuda.get_device_name(args.device) \
-        if args.device.startswith('cuda') else \
-        f'{platform.machine()} CPU, {torch.get_num_threads()} threads'
-    title = (f'{subjects[0].title()}. {machine}, torch {torch.__version__}, '
-             f'median of {args.rounds}, in turn.')
+    title = (f'{subjects[0].title()}. {describe_machine(args.device)}, torch '
+             f'{torch.__version__}, median of {args.rounds}, in turn.')
     table = f'{title}\n\n{markdown(results)}\n'
     print(table)
     if args.out:
-        out = Path(args.out).with_suffix('')
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.with_suffix('.md').write_text(table, encoding='utf-8')
-        out.with_suffix('.json').write_text(
-            json.dumps(dict(title=title, results=results), indent=2),
-            encoding='utf-8')
+        data, text = args.files
+        data.parent.mkdir(parents=True, exist_ok=True)
+        text.write_text(table, encoding='utf-8')
+        data.write_text(json.dumps(dict(title=title, results=results), indent=2),
+                        encoding='utf-8')
         for subject, one in zip(subjects, results):
             one.update(size=list(subject.size), batch_size=args.batch_size)
-        write_record(str(out.parent), new_record('model', results))
+        record = new_record('model', results, args.device)
+        print(write_record(str(data.parent), record))
 
 
 if __name__ == '__main__':

@@ -76,13 +76,14 @@ def main() -> None:
         args.settings,
         lambda line: print(line, file=sys.stderr, flush=True), command)
     written = write(result, args.folder)
-    write_record(str(args.folder), new_record('op', result))
+    record = new_record('op', result, args.settings.device)
+    path = write_record(str(args.folder), record)
     print(summary_text(result))
     for name, reason in result['left_out'].items():
         print(f'Left out: {name}: {reason}')
     if len(written) < len(FILES):
         print('No picture: matplotlib is not installed')
-    print(f'{result["seconds"]} s; ' + ', '.join(map(str, written)))
+    print(f'{result["seconds"]} s; ' + ', '.join(map(str, [*written, path])))
 
 
 if __name__ == '__main__':

@@ -8,6 +8,8 @@ from pathlib import Path
 from mmengine import track_iter_progress
 
 from pvd_mm.analysis.compare import Run, compare
+from pvd_mm.analysis.image_files import check_new
+from pvd_mm.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,6 +25,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--out', default='work_dirs/compare', help='folder of the results'
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='replace results that are in that folder'
     )
     parser.add_argument('--images', type=int, default=4, help='rows of the picture')
     parser.add_argument(
@@ -47,7 +52,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    files = [Path(args.out, f'compare.{end}') for end in ('md', 'json', 'png')]
     try:
+        check_new(files, args.force)
         result = compare(
             [Run(*values) for values in args.run],
             args.out,
@@ -57,7 +64,7 @@ def main() -> None:
             device=args.device,
             progress=track_iter_progress,
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (UserError, ValueError, FileNotFoundError) as error:
         sys.exit(f'compare: {error}')
     print('\n\n' + Path(result['markdown']).read_text())
     for row in result['rows']:

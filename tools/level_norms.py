@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
+from pvd_mm.analysis.image_files import check_new
 from pvd_mm.analysis.level_norms import plot, record_level_norms, table
 from pvd_mm.errors import UserError
 
@@ -20,6 +21,8 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('config', help='semantic config with a PVD head')
     parser.add_argument('--out', default='work_dirs/level_norms', help='folder')
+    parser.add_argument('--force', action='store_true',
+                        help='replace results that are in that folder')
     parser.add_argument('--steps', type=int, default=100, help='of training')
     parser.add_argument(
         '--vary', nargs='+', metavar='KEY=VALUE', default=[],
@@ -55,7 +58,9 @@ def main() -> None:
     args = parse_args()
     out = Path(args.out).resolve()
     recorded = []
+    files = [out / f'level_norms.{end}' for end in ('md', 'json', 'png')]
     try:
+        check_new(files, args.force)
         for number, vary in enumerate(['', *args.vary]):
             name, vary = named(vary or 'plain: ')
             recorded.append(record_level_norms(

@@ -1,67 +1,95 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Make the paper's tables, with figures from records of tests and benchmarks
 beside the paper's and OpenMMLab's; and Fig. 8. Rows that nobody ran say so and
-give the command.
+give the command. Tests on other data have tables of their own.
 """
 import argparse
+import re
 import sys
 from pathlib import Path
 
+from pvd_mm.analysis.image_files import check_new
+from pvd_mm.analysis.op_report import draw
+from pvd_mm.analysis.pages import NAMES, make_tables, update_page
 from pvd_mm.analysis.records import read_records, records_of
-from pvd_mm.analysis.tables import NAMES, make_tables, update_blocks
+from pvd_mm.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('table', nargs='?', default='all',
-                        choices=[*NAMES, 'all'], help='which')
-    parser.add_argument('--records', nargs='+', default=['work_dirs'],
-                        metavar='DIR', help='where to look for records')
-    parser.add_argument('--out', default='work_dirs/tables', help='folder')
+                        choices=[*NAMES, 'all'], help='which (default: all)')
+    parser.add_argument('--records', nargs='+', metavar='DIR',
+                        help='folders to search for records (default: work_dirs '
+                        "and docs, which has the project's own)")
+    parser.add_argument('--out', default='work_dirs/tables', metavar='DIR',
+                        help='folder of the tables (default: %(default)s)')
+    parser.add_argument('--force', action='store_true',
+                        help='replace tables that are in that folder')
     parser.add_argument('--update', nargs='+', metavar='PAGE', default=[],
-                        help='Markdown pages whose tables between "<!-- table: '
-                        'NAME -->" and "<!-- end -->" are made anew, instead')
+                        help='write no files, but make these pages anew: what is '
+                        'between "<!-- table: NAME -->" and "<!-- end -->" in '
+                        'Markdown, and the figures in metafiles')
     args = parser.parse_args()
-    missing = [place for place in args.records if not Path(place).is_dir()]
-    if missing and args.records != ['work_dirs']:
+    missing = [place for place in args.records or () if not Path(place).is_dir()]
+    if missing:
         parser.error(f'--records: {", ".join(missing)} is no folder')
+    args.records = args.records or ['work_dirs', 'docs']
     return args
+
+
+def update(pages: list[str], records: list[dict]) -> None:
+    for page in map(Path, pages):
+        try:
+            text = update_page(page, records)
+        except (OSError, ValueError) as error:
+            sys.exit(f'make_tables: {page}: {error}')
+        page.write_text(text, encoding='utf-8')
+        print(page)
+
+
+def files(args: argparse.Namespace, records: list[dict]) -> dict:
+    """Path to what writes that file."""
+    out, content = Path(args.out), {}
+    for name, tables in make_tables(args.table, records).items():
+        text = '\n\n'.join(table.markdown() for table in tables) + '\n'
+        content[out / f'{name}.md'] = text
+        for i, table in enumerate(tables):
+            title = re.sub(r'\W+', '-', table.title.lower()).strip('-')[:60]
+            suffix = f'_{i}_{title}' if i else ''
+            content[out / f'{name}{suffix}.csv'] = table.csv()
+    if args.table in ('all', 'table3'):
+        for i, one in enumerate(records_of(records, 'op')):
+            content[out / f'fig8{f"_{i}" if i else ""}.png'] = one['result']
+    return content
 
 
 def main() -> None:
     args = parse_args()
     records, broken = read_records(args.records)
     for message in broken:
-        print(message, file=sys.stderr)
+        print(f'make_tables: {message}', file=sys.stderr)
     print(f'{len(records)} records in {", ".join(args.records)}'
           + (f', {len(broken)} broken' if broken else ''), file=sys.stderr)
-    for page in map(Path, args.update):
-        try:
-            text = update_blocks(page.read_text(encoding='utf-8'), records)
-        except (OSError, ValueError) as error:
-            sys.exit(f'make_tables: {page}: {error}')
-        page.write_text(text, encoding='utf-8')
-        print(page)
     if args.update:
+        update(args.update, records)
         return
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, tables in make_tables(args.table, records).items():
-        text = '\n'.join(table.markdown() for table in tables) or \
-            '## Tests on other data\n\nno records\n'
-        (out / f'{name}.md').write_text(text, encoding='utf-8')
-        for number, table in enumerate(tables):
-            suffix = f'_{number + 1}' if len(tables) > 1 else ''
-            (out / f'{name}{suffix}.csv').write_text(
-                table.csv(), encoding='utf-8')
-        print(text)
-    measured = records_of(records, 'op')
-    if args.table in ('all', 'table3') and measured:
-        from pvd_mm.analysis.op_report import draw
-        draw(measured[-1]['result'], str(out / 'fig8.png'))
-        print(f'{out / "fig8.png"}')
+    content = files(args, records)
+    try:
+        check_new(content, args.force)
+    except UserError as error:
+        sys.exit(f'make_tables: {error}')
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    for path, one in content.items():
+        if path.suffix == '.png':
+            draw(one, str(path))
+            continue
+        path.write_text(one, encoding='utf-8')
+        if path.suffix == '.md':
+            print(one)
+    print('\n'.join(map(str, content)))
 
 
 if __name__ == '__main__':

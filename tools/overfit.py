@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from pvd_mm.analysis.image_files import check_new
 from pvd_mm.analysis.overfit import markdown, overfit, plot
 from pvd_mm.errors import UserError
 from pvd_mm.launch import LaunchError
@@ -19,6 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', help='COCO configs with masks')
     parser.add_argument('--data-root', default='data/coco', help='COCO 2017')
     parser.add_argument('--out', default='work_dirs/overfit', help='folder')
+    parser.add_argument('--force', action='store_true',
+                        help='replace results that are in that folder')
     parser.add_argument('--images', type=int, default=8, help='how many')
     parser.add_argument('--iters', type=int, default=500, help='steps')
     parser.add_argument(
@@ -35,12 +38,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    out = Path(args.out)
     try:
+        check_new((out / f'overfit.{end}' for end in ('md', 'json', 'png')),
+                  args.force)
         results = overfit(args.configs, args.out, args.data_root, args.images,
                           args.iters, args.interval, tuple(args.scale))
     except (LaunchError, UserError) as error:
         sys.exit(f'overfit: {error}')
-    out = Path(args.out)
     table = markdown(results)
     (out / 'overfit.md').write_text(table + '\n', encoding='utf-8')
     (out / 'overfit.json').write_text(json.dumps(results, indent=2))

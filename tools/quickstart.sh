@@ -82,4 +82,4 @@ else
 fi
 
 say 'Comparing'
-"$PY" tools/compare.py "${RUNS[@]}" --out "$WORK/compare"
+"$PY" tools/compare.py "${RUNS[@]}" --out "$WORK/compare" --force

@@ -135,14 +135,15 @@ setup_env() {
     local mim=openmim
     [ "$STACK" = openmmlab ] || mim=onedl-mim
     # The order matters: mmcv is built against torch with this setuptools,
-    # and mim comes last and without the openxlab that it requires.
+    # and mim comes last and without the openxlab that it requires. Of
+    # cityscapesscripts the list of labels is used, which requires nothing.
     say 'setuptools and wheel' && pip_install 'setuptools<81' wheel &&
         say 'torch (large)' && pip_install torch &&
         install_mmcv &&
         say "The $STACK stack" && pip_install \
             -r "requirements/$STACK.txt" -r requirements/mim.txt \
             -r requirements/tests.txt -r requirements/docs.txt &&
-        say "$mim" && pip_install --no-deps "$mim" &&
+        say "$mim" && pip_install --no-deps "$mim" cityscapesscripts &&
         say pvd_mm && pip_install --no-deps --no-build-isolation -e . ||
         die 'the installation failed; the message is above. A second run' \
             'goes on from here'

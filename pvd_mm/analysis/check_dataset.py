@@ -1,10 +1,11 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """All that is wrong with a config's data, before a long run meets it.
 
-The rules are those of the checked datasets; a training stops at the first
-violation, and this goes on and collects them.
+The rules are those of the checked datasets. A training stops at the first
+violation; this leaves out what is wrong, goes on and collects.
 """
 
+import os.path as osp
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset, Compose, ConcatDataset
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
-from mmengine.utils import ProgressBar
+from mmengine.utils import ProgressBar, scandir
 
-from pvd_mm.errors import UserError, some
+from pvd_mm.errors import UserError, collecting, some
 
 SPLITS = ('train', 'val', 'test')
 
@@ -86,7 +87,23 @@ def _wrong_size(results: dict) -> str | None:
             f'its annotations are for {tuple(given)}')
 
 
+def _labels_alone(dataset) -> list[str]:
+    """Label maps of a dataset of mmseg that have no image."""
+    prefix = getattr(dataset, 'data_prefix', {})
+    folder, suffix = prefix.get('seg_map_path'), getattr(dataset, 'seg_map_suffix', '')
+    images = prefix.get('img_path')
+    if not folder or not images or not osp.isdir(folder) or dataset.ann_file:
+        return []  # a list may be of a part of the folder
+    alone = []
+    for path in sorted(scandir(folder, suffix, recursive=True)):
+        image = path.removesuffix(suffix) + dataset.img_suffix
+        if not osp.exists(osp.join(images, image)):
+            alone.append(osp.join(folder, path))
+    return alone
+
+
 def _check_samples(dataset, report: Report, counts: np.ndarray) -> None:
+    sys.stderr.write(f'{report.split}, {type(dataset).__name__}\n')
     bar = ProgressBar(len(dataset), file=sys.stderr)
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
@@ -120,25 +137,38 @@ def check_split(cfg: Config, split: str) -> Report:
 
     Returns:
         Report: With the problems: folders, images or label maps that are not
-        there, files that cannot be read, label values outside the classes,
-        sizes that differ, broken annotations. Notes are splits without
-        annotations and classes that never occur.
+        there, label maps without an image, files that cannot be read, label
+        values outside the classes, sizes that differ, broken annotations.
+        Notes are splits without annotations and classes that never occur.
     """
     report = Report(split)
+    with collecting() as found:
+        _check(cfg, report)
+    report.problems[:0] = found
+    return report
+
+
+def _check(cfg: Config, report: Report) -> None:
     scope = cfg.get('default_scope', 'mmseg')
     init_default_scope(scope)
     try:
-        whole = DATASETS.build(dict(cfg[f'{split}_dataloader'].dataset))
+        whole = DATASETS.build(dict(cfg[f'{report.split}_dataloader'].dataset))
+        leaves = list(_leaves(whole))
+        for dataset in leaves:
+            dataset.full_init()
     except (UserError, FileNotFoundError, ValueError) as error:
         report.problems.append(str(error))
-        return report
-    for dataset in _leaves(whole):
-        dataset.full_init()
+        return
+    for dataset in leaves:
         if not len(dataset):
             report.problems.append(f'{type(dataset).__name__} is empty')
             continue
         classes = dataset.metainfo.get('classes') or ()
         counts = np.zeros(len(classes), dtype=np.int64)
+        alone = _labels_alone(dataset)
+        if alone:
+            report.problems.append(
+                f'{len(alone)} label maps have no image: {some(alone)}')
         annotated = _prepare(dataset, scope)
         _check_samples(dataset, report, counts)
         absent = [name for name, count in zip(classes, counts, strict=True)
@@ -147,7 +177,6 @@ def check_split(cfg: Config, split: str) -> Report:
             report.notes.append('its pipeline loads no annotations')
         elif absent:
             report.notes.append(f'classes that never occur: {some(absent)}')
-    return report
 
 
 def check_dataset(cfg: Config,

@@ -168,3 +168,21 @@ def check_out_file(path: str, force: bool, suffix: str = '.png') -> Path:
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
+
+
+def check_new(paths: Iterable[str | Path], force: bool) -> None:
+    """Refuse to replace files.
+
+    Args:
+        paths (Iterable[str | Path]): The files that are to be written.
+        force (bool): Whether they may be replaced.
+
+    Raises:
+        UserError: Some exist and not ``force``.
+    """
+    there = [path for path in paths if Path(path).exists()]
+    if there and not force:
+        raise UserError(
+            f'{some(there)} would be replaced; choose another output folder, or '
+            'allow it with --force.'
+        )

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-_BLOCK = re.compile(r'(<!-- table: (.+?) -->\n).*?(<!-- end -->)', re.S)
+_BLOCK = re.compile(r'^(<!-- table: ([^\n]+?) -->\n).*?^(<!-- end -->)', re.M | re.S)
 
 
 def markdown_table(head: Sequence[str],
@@ -23,20 +23,29 @@ def markdown_table(head: Sequence[str],
 
 def fill_blocks(text: str, makers: Mapping[str, Callable[[], str]]) -> str:
     """Make the tables of a page anew: what stands in it between ``<!-- table:
-    NAME -->`` and ``<!-- end -->``.
+    NAME -->`` and ``<!-- end -->``. Blocks of other names are left as they are.
 
     Args:
         text (str): The page.
         makers (Mapping): Name to what makes the text between.
 
     Raises:
-        ValueError: If a block has another name.
+        ValueError: If no block has one of these names.
     """
+    names = block_names(text)
+    if not any(name in makers for name in names):
+        raise ValueError(
+            f'it has no block of a known table; its blocks are '
+            f'{", ".join(names) or "none"}, the tables {", ".join(makers)}')
 
     def block(found: re.Match) -> str:
         if found[2] not in makers:
-            raise ValueError(f'there is no table {found[2]}; there are '
-                             f'{", ".join(makers)}')
+            return found[0]
         return f'{found[1]}\n{makers[found[2]]()}\n\n{found[3]}'
 
     return _BLOCK.sub(block, text)
+
+
+def block_names(text: str) -> list[str]:
+    """The names of a page's blocks."""
+    return [found[2] for found in _BLOCK.finditer(text)]

@@ -10,18 +10,17 @@ of a machine that may be busy. Nothing of one call is alive in the next.
 import datetime
 import gc
 import math
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 
 from pvd_mm.version import __version__
 
+from .machine import describe_processor
 from .op_contestants import (
     KINDS,
     Contestant,
@@ -138,7 +137,7 @@ def measure(
     except ImportError as error:
         left_out['memory'] = f'it is not measured: {error}'
     result = dict(
-        machine=machine(settings.device),
+        machine=describe_processor(settings.device),
         torch=torch.__version__,
         pvd_mm=__version__,
         python=platform.python_version(),
@@ -219,18 +218,3 @@ def _add_memory(
         result['memory'].append(
             dict(name=one.name, **place, peak_mib=mib, scale=one.scale)
         )
-
-
-def machine(device: str) -> str:
-    """The machine in words."""
-    if device.startswith('cuda'):
-        return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                name = line.split(':', 1)[1].strip()
-                break
-    except OSError:
-        pass
-    return f'{name} ({platform.machine()}, {os.cpu_count()} CPUs)'

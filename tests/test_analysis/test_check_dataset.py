@@ -9,11 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmengine.registry import DATASETS
 
 pytest.importorskip('mmdet')
 
 from pvd_mm.analysis.check_dataset import check_dataset, summary  # noqa: E402
-from pvd_mm.errors import UserError  # noqa: E402
+from pvd_mm.errors import AnnotationError, UserError  # noqa: E402
 from pvd_mm.launch import load_config  # noqa: E402
 from pvd_mm.samples import make_shapes_sample, make_street_sample  # noqa: E402
 
@@ -75,11 +76,26 @@ def test_label_maps(street):
     assert images[3].name in text
 
 
-def test_what_is_not_there(street):
-    next((street / 'gtFine/val').rglob('*TrainIds.png')).unlink()
+def test_unpaired_files(street):
+    """What has no partner is named, and the others are looked at."""
+    image = next((street / 'leftImg8bit/val').rglob('*.png'))
+    others = [path for path in (street / 'gtFine/val').rglob('*TrainIds.png')
+              if path.name[:15] != image.name[:15]]
+    alone = others[0].with_name('x_000000_000019_gtFine_labelTrainIds.png')
+    shutil.copy(others[0], alone)
+    cv2.imwrite(str(others[0]), np.full((256, 512), 33, np.uint8))
+    for path in (street / 'gtFine/val').rglob(f'{image.name[:15]}*'):
+        path.unlink()
     train, val, _ = check(STREET, street)
     assert not train.problems
+    text = '\n'.join(val.problems)
+    assert len(val.problems) == 3 and val.samples == 1, text
     assert '1 of 2 images have no label map' in val.problems[0]
+    assert f'1 label maps have no image: {alone}' in val.problems[1]
+    assert f'{others[0]} holds the values 33' in val.problems[2]
+
+
+def test_what_is_not_there(street):
     report = check(STREET, street / 'nothing')[0]
     assert 'does not exist' in report.problems[0] and not report.samples
 
@@ -118,10 +134,24 @@ def test_annotations(shapes):
     assert len(report.problems) == 1
     assert image['file_name'] in report.problems[0]
     assert 'its annotations are for (192, 257)' in report.problems[0]
-    content['annotations'][0]['image_id'] = 999
+    one, two, three, *_ = (ann for ann in content['annotations']
+                           if ann['image_id'] != image['id'])
+    one['image_id'], two['bbox'] = 999, [1, 2, 3]
+    del three['category_id']
     path.write_text(json.dumps(content))
+    gone = next(one for one in content['images'] if one is not image)
+    (shapes / 'train2017' / gone['file_name']).unlink()
     report = check(SHAPES, shapes)[0]
-    assert 'belongs to the image 999' in report.problems[0]
+    assert len(report.problems) == 5, report.problems
+    for problem, words in zip(report.problems, (
+            'belongs to the image 999', 'has the bbox [1, 2, 3]',
+            "has no 'category_id'", '1 of 6 images', 'its annotations are for')):
+        assert words in problem
+    assert str(path) in report.problems[0] and report.samples >= 3
+    with pytest.raises(AnnotationError, match='belongs to the image 999'):
+        DATASETS.build(load_config(SHAPES, cfg_options={
+            'train_dataloader.dataset.data_root': str(shapes)
+        }).train_dataloader.dataset)  # a training stops
 
 
 def test_the_tool(street):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from packaging_helpers import losses, python, run
 
+from pvd_mm.analysis.records import read_records
 from pvd_mm.samples import make_shapes_sample
 from pvd_mm.shipped import mim_root
 
@@ -131,3 +132,8 @@ def test_a_detector(by, tmp_path):
               cwd=tmp_path)
     for metric in ('bbox_mAP', 'segm_mAP', 'boundary_mAP'):
         assert f'coco/{metric}' in out
+    if by == 'pvd_mm':
+        (record,), _ = read_records([str(tmp_path)])
+        assert 'coco/segm_mAP' in record['result']
+        assert record['data']['type'] == 'ShapesDataset'
+        assert record['steps'] == 2

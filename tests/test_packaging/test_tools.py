@@ -53,6 +53,7 @@ def test_two_processes_on_a_cpu(tiny_config, tmp_path):
               tmp_path / 'iter_6.pth', 2, '--work-dir', tmp_path / 'test',
               PORT='29518', PYTHON=sys.executable)
     assert 'mIoU' in out
+    assert len(list(tmp_path.glob('test/records/*.json'))) == 1  # not one each
 
 
 def test_amp_and_cfg_options(tiny_config, tmp_path):

@@ -182,7 +182,7 @@ def test_images_without_labels(tmp_path):
 
 def test_missing_train_ids_beside_raw_ids(tmp_path):
     write(tmp_path, 'a', labels(7), suffix='_gtFine_labelIds.png')
-    with pytest.raises(FileNotFoundError, match='csCreateTrainIdLabelImgs'):
+    with pytest.raises(FileNotFoundError, match='dataset_converters/cityscapes.py'):
         build(tmp_path)
 
 

@@ -1,0 +1,51 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Reading and writing the files of a data set."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pvd_mm.errors import UserError
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file beside ``path``, which becomes it if all goes well: what an
+    interruption leaves is never taken for a finished file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'.{path.name}.{os.getpid()}')
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path, mode: str | None = None) -> np.ndarray:
+    """The pixels of an image file.
+
+    Args:
+        path (Path): The file.
+        mode (str, optional): Pillow's, such as 'RGB'. Defaults to None: the
+            file's own.
+
+    Raises:
+        UserError: It is no image, or only a part of one.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert(mode) if mode else image)
+    except UnidentifiedImageError as error:
+        raise UserError(f'{path} is no image.') from error
+    except (OSError, SyntaxError, ValueError) as error:  # by format
+        raise UserError(f'{path} cannot be read: {error}') from error
+
+
+def save(pixels: np.ndarray, path: Path) -> None:
+    """Write pixels as PNG."""
+    with whole(path) as partial:
+        Image.fromarray(pixels).save(partial, 'PNG')
