@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--formulation', default=usual.formulation,
                         choices=FORMULATIONS, help='(default: %(default)s)')
     parser.add_argument('--budget', type=float, default=usual.budget,
-                        help='seconds for each cell of the tables, beside '
+                        help='timed seconds for each cell, beside '
                         f'{usual.least_runs} runs at least '
                         '(default: %(default)s)')
     parser.add_argument('--without', nargs='+', default=(), metavar='NAME',

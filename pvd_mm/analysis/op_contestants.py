@@ -41,7 +41,8 @@ class Settings(NamedTuple):
             or else 'cpu'.
         dtype (str): One of ``DTYPES``. Defaults to 'float32'.
         formulation (str): See :func:`pvd_mm.ops.dynamic_deconv2d`.
-        budget (float): Seconds for each contestant, size, stride and kind.
+        budget (float): Timed seconds for each contestant, size, stride and
+            kind.
         least_runs (int): Samples that are taken even beyond the budget.
         step_pixels (int): The step update is timed on at most so many pixels.
         without (Sequence[str]): Contestants to leave out.

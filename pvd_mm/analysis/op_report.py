@@ -26,6 +26,10 @@ LABELS = {
     'carafe': 'CARAFE',
     'copy_reused': 'copy, no allocation',
 }
+TURNS = (
+    '- every turn of a contestant begins with an untimed call of its own, so that its '
+    'times do not depend on who had the turn before'
+)
 NOTES = {
     'reference': 'the step update of the paper, a loop over the pixels; ≈: timed on '
     'a part of {crop}×{crop} pixels of the map and multiplied up to all of them',
@@ -314,7 +318,7 @@ def markdown(result: dict) -> str:
             ]
     parts += ['**In short.**', markdown_table(['', ''], _summary_rows(result))]
     crop = math.isqrt(settings['step_pixels'])
-    notes = [
+    notes = [TURNS] + [
         f'- {label(name)}: ' + NOTES[name].format(
             crop=crop, channels=settings['channels']
         )

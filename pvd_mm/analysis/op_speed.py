@@ -5,6 +5,10 @@ with all backends, next to what else one could call.
 All contestants of one map size take turns in one process. Slow ones sit
 rounds out, evenly, so that everyone's median is taken over the same minutes
 of a machine that may be busy. Nothing of one call is alive in the next.
+
+Every turn begins with an untimed call of the same contestant, whoever it is:
+what is timed finds the caches, the allocator and the threads as its own
+kind left them, not as the contestant before did.
 """
 
 import datetime
@@ -91,9 +95,9 @@ def time_all(
                 continue
             n = rounds[one.name]  # of `most` turns, evenly
             if (turn + 1) * n // most > turn * n // most:
-                samples[one.name].append(
-                    _seconds(one.action(kind), repeats[one.name], device)
-                )
+                action = one.action(kind)
+                _seconds(action, 1, device)  # not timed
+                samples[one.name].append(_seconds(action, repeats[one.name], device))
     scales = {one.name: one.scale for one in entrants}
     results = {}
     for name, raw in samples.items():
