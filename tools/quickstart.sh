@@ -35,8 +35,8 @@ print(last if last.is_file() else '')
 END
 }
 
-# What the comparison is told of each method.
-RUNS=()
+# What the comparison and the figures are told of each method.
+RUNS=() METHODS=()
 
 # method NAME FOLDER PREFIX: train and test the one shipped config in
 # configs/FOLDER that begins with PREFIX and is for the sample.
@@ -68,6 +68,7 @@ method() {
         touch "$work_dir/test/done"
     fi
     RUNS+=(--run "$1" "$config" "$checkpoint" "$work_dir/test")
+    METHODS+=(--run "$1" "$config" "$checkpoint")
 }
 
 say "The $SAMPLE sample"
@@ -82,4 +83,14 @@ else
 fi
 
 say 'Comparing'
-"$PY" tools/compare.py "${RUNS[@]}" --out "$WORK/compare" --force
+"$PY" tools/compare.py "${RUNS[@]}" --out "$WORK/compare" --force || exit
+
+say 'Drawing what the paper shows: Fig. 6, or 7 of detectors; and votes'
+figure=fig6
+[ "$TASK" = semantic ] || figure=fig7
+"$PY" tools/draw_figures.py "${METHODS[@]}" --out "$WORK/$figure.png" --force || exit
+if [ "$TASK" = semantic ]; then  # the last method is PVD
+    "$PY" tools/draw_votes.py "${METHODS[@]: -2}" \
+        data/street/leftImg8bit/val/dornhalm/dornhalm_000000_000019_leftImg8bit.png \
+        --pixel 256 128 --out "$WORK/votes.png" --force || exit
+fi

@@ -184,3 +184,11 @@ def test_a_benchmark_leaves_one(tmp_path):
     assert 'speed.json' in said and '--force' in said
     tool('benchmark_model', *words, '--force')
     assert len(read_records([str(tmp_path)])[0]) == 2  # none is replaced
+
+
+def test_a_benchmark_of_backends_leaves_one(run_tool, tmp_path):
+    run_tool('benchmark_backends', STREET, '--size', 33, 64, '--pairs', 1,
+             '--backends', 'matrix', 'reference', '--out', tmp_path)
+    (record,), broken = read_records([str(tmp_path)])
+    assert not broken and record['kind'] == 'backends'
+    assert {one['part'] for one in record['result']} >= {'training step', 'decoder'}
