@@ -109,7 +109,7 @@ Tensor fresh(at::IntArrayRef sizes, const Tensor& like) {
   Tensor tensor = at::empty(sizes, like.options(), format_of(like));
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   constexpr uintptr_t kPage = uintptr_t(1) << 21;
-  if (tensor.nbytes() >= 16 * kPage) {
+  if (tensor.nbytes() >= 4 * kPage) {
     const auto address = reinterpret_cast<uintptr_t>(tensor.mutable_data_ptr());
     const uintptr_t first = (address + kPage - 1) & ~(kPage - 1);
     const uintptr_t last = (address + tensor.nbytes()) & ~(kPage - 1);
