@@ -25,10 +25,12 @@ pytestmark = pytest.mark.skipif(
 
 FORMULATIONS = ('exact', 'factored')
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.half)
-LAYOUTS = ('contiguous', 'channels_last', 'expanded', 'transposed', 'sliced')
+LAYOUTS = ('contiguous', 'channels_last', 'expanded', 'transposed', 'sliced',
+           'some_channels')
 BOTH = (True, True)
 
 formulations = pytest.mark.parametrize('formulation', FORMULATIONS)
+formats = pytest.mark.parametrize('layout', ('contiguous', 'channels_last'))
 many = settings(max_examples=250, deadline=None, derandomize=True,
                 suppress_health_check=list(HealthCheck))
 
@@ -68,6 +70,10 @@ def lay_out(tensor, layout):
         big = tensor.new_full((n, c + 1, h + 2, 2 * w + 1), float('nan'))
         part = big[:, 1:, 1:-1, 1::2]
         return part.copy_(tensor)
+    if layout == 'some_channels':  # of a map in channels_last format
+        n, c, h, w = tensor.shape
+        big = tensor.new_full((n, h, w, c + 2), float('nan'))
+        return big[..., 1:-1].permute(0, 3, 1, 2).copy_(tensor)
     if layout == 'expanded' and tensor.numel():
         return tensor[:, :, :1, :].expand_as(tensor)
     return tensor
@@ -80,7 +86,8 @@ def cases(draw, wide=False, special=()):
     kernel_size = draw(st.sampled_from((3, 3, 3, 1, 5, 7)))
     stride = draw(st.sampled_from((1, 2, 2, 3, 4)))
     groups = draw(st.integers(1, 3))
-    channels = groups * draw(st.integers(0 if not wide else 1, 4))
+    channels = groups * draw(st.integers(0 if not wide else 1, 4) |
+                             st.sampled_from((7, 8, 9, 16, 19, 35)))
     n = draw(st.integers(0, 2) if not wide else st.integers(1, 2))
     if wide:
         h, w = draw(st.integers(1, 5)), draw(
@@ -99,12 +106,16 @@ def cases(draw, wide=False, special=()):
         size = [draw(st.integers(a, max(a, b))) for a, b in zip(least, high)]
     dtype = draw(st.sampled_from(DTYPES))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    layouts = iter(draw(
+        st.sampled_from([('channels_last', ) * 3,
+                         ('channels_last', 'contiguous', 'channels_last')])
+        | st.tuples(*[st.sampled_from(LAYOUTS)] * 3)))
 
     def random(*shape):
         x = torch.randn(shape, generator=generator, dtype=torch.float64)
         for value in special:
             x[torch.rand(shape, generator=generator) < 0.03] = value
-        return lay_out(x.to(dtype), draw(st.sampled_from(LAYOUTS)))
+        return lay_out(x.to(dtype), next(layouts))
 
     maps = [random(n, c, h, w) for c in (channels, groups * kernel_size**2)]
     formulation = draw(st.sampled_from(FORMULATIONS))
@@ -154,59 +165,83 @@ def test_inf_and_nan_in_wide_rows(case):
     check(*case, matrix)
 
 
+@pytest.mark.parametrize('shape', [(1, 1, 255, 257), (1, 51, 5, 257)])
+@formats
+def test_half_is_rounded_like_torch(shape, layout):
+    """All of its numbers but a NaN, times some that make ties, infinities and
+    numbers below the smallest normal one."""
+    bits = torch.arange(-2**15, 2**15 - 1, dtype=torch.int16)
+    input = lay_out(bits.view(torch.half).reshape(shape), layout)
+    for factor in (1., 1 / 3, 1.5, -3e-5, 2.**-11, 60000.):
+        votes = torch.full_like(input[:, :1], factor)
+        geometry = check_arguments(input, votes, 1, 1, None, None, 1, 'exact')
+        found = cpp.forward(input, votes, geometry, 'exact')
+        truth = (0. + input.float() * votes.float()).half()
+        same = found.view(torch.int16) == truth.view(torch.int16)
+        assert (same | found.isnan() & truth.isnan()).all()
+
+
 @pytest.mark.parametrize('capability', ('default', 'avx2'))
 def test_older_processors(capability):
     """The kernels that this processor does not choose by itself."""
     done = subprocess.run(
         [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
-         __file__, '-k', 'like_reference or wide_rows'],
+         __file__, '-k', 'like_reference or wide_rows or like_torch'],
         env={**os.environ, 'ATEN_CPU_CAPABILITY': capability},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert '4 passed' in done.stdout
+    assert '8 passed' in done.stdout
 
 
 def make(n=1, c=4, h=6, w=40, kernel_size=3, stride=2, groups=1,
-         formulation='exact', dtype=torch.float32):
-    maps = [torch.randn(n, channels, h, w, dtype=dtype)
+         formulation='exact', dtype=torch.float32, layout='contiguous'):
+    def random(*shape):
+        return lay_out(torch.randn(shape, dtype=dtype), layout)
+
+    maps = [random(n, channels, h, w)
             for channels in (c, groups * kernel_size**2)]
     geometry = check_arguments(*maps, kernel_size, stride, None, None, groups,
                                formulation)
-    grad = torch.randn(n, c, *geometry.output_size, dtype=dtype)
+    grad = random(n, c, *geometry.output_size)
     return (*maps, grad, geometry, formulation)
 
 
 @formulations
-@pytest.mark.parametrize('shape', [(0, 4, 3, 3), (2, 0, 3, 3), (2, 4, 0, 3),
-                                   (2, 4, 3, 0), (0, 0, 0, 0)])
+@formats
+@pytest.mark.parametrize('shape', [(0, 8, 3, 3), (2, 0, 3, 3), (2, 8, 0, 3),
+                                   (2, 8, 3, 0), (0, 0, 0, 0)])
 @pytest.mark.parametrize('kernel_size,stride', [(3, 1), (3, 2), (5, 3)])
-def test_empty_maps(formulation, shape, kernel_size, stride):
-    check(*make(*shape, kernel_size, stride, formulation=formulation),
-          reference)
+def test_empty_maps(formulation, layout, shape, kernel_size, stride):
+    check(*make(*shape, kernel_size, stride, formulation=formulation,
+                layout=layout), reference)
 
 
 @formulations
-def test_no_input_but_an_output(formulation):
+@formats
+def test_no_input_but_an_output(formulation, layout):
     """Without padding the windows' own margin is left."""
-    input, votes = torch.ones(2, 4, 0, 0), torch.ones(2, 9, 0, 0)
+    input, votes = (lay_out(torch.ones(2, channels, 0, 0), layout)
+                    for channels in (8, 9))
     geometry = check_arguments(input, votes, 3, 2, 0, None, 1, formulation)
     output = cpp.forward(input, votes, geometry, formulation)
-    assert output.shape == (2, 4, 2, 2) and not output.any()
+    assert output.shape == (2, 8, 2, 2) and not output.any()
 
 
 @formulations
-@pytest.mark.parametrize('stride', (1, 2))
-def test_aliases(formulation, stride):
+@formats
+def test_aliases(formulation, layout):
     """Input, votes and gradient may be the same memory."""
     _, votes, _, geometry, _ = make(c=9, h=8, w=36, stride=1,
-                                    formulation=formulation)
+                                    formulation=formulation, layout=layout)
     check(votes, votes, votes, geometry, formulation, matrix)
 
 
 @formulations
+@formats
 @pytest.mark.parametrize('stride', (1, 2, 3))
-def test_threads_do_not_change_a_bit(formulation, stride):
-    case = make(2, 6, 61, 70, stride=stride, groups=2, formulation=formulation)
+def test_threads_do_not_change_a_bit(formulation, layout, stride):
+    case = make(2, 22, 61, 70, stride=stride, groups=2,
+                formulation=formulation, layout=layout)
     input, votes, grad, *rest = case
     results = []
     for threads in (1, 2, 3, 5):
@@ -219,8 +254,9 @@ def test_threads_do_not_change_a_bit(formulation, stride):
 
 
 def test_two_threads_at_once():
-    work = [make(c=5, h=30, w=50, stride=s, formulation=f)
-            for s in (1, 2) for f in FORMULATIONS]
+    work = [make(c=9, h=30, w=50, stride=s, formulation=f, layout=layout)
+            for s in (1, 2) for f in FORMULATIONS
+            for layout in ('contiguous', 'channels_last')]
     truth = [cpp.forward(m, v, *rest) for m, v, _, *rest in work]
     grads = [cpp.backward(g, m, v, *rest, BOTH) for m, v, g, *rest in work]
     failures = []
@@ -246,8 +282,7 @@ def test_two_threads_at_once():
 def test_it_allocates_its_results_only(formulation, dtype, layout):
     from pvd_mm.analysis.speed import MIB, peak_memory
     input, votes, grad, *rest = make(c=8, h=64, w=64, formulation=formulation,
-                                     dtype=dtype)
-    input, votes, grad = (lay_out(x, layout) for x in (input, votes, grad))
+                                     dtype=dtype, layout=layout)
     size = input.element_size()
     peak = peak_memory(lambda: cpp.forward(input, votes, *rest), 'cpu') * MIB
     assert peak == pytest.approx(grad.numel() * size, abs=4096)

@@ -219,11 +219,14 @@ def test_empty_maps(backend, formulation, shape):
 
 @backends
 @formulations
-@pytest.mark.parametrize('layout', ('channels_last', 'strided', 'expanded'))
+@pytest.mark.parametrize('layout', ('channels_last', 'mixed', 'strided',
+                                    'expanded'))
 def test_memory_layouts(backend, formulation, layout):
-    input, votes = make(c=4, h=6, w=6)
+    input, votes = make(c=6, h=6, w=6)
     if layout == 'channels_last':
         odd = [x.to(memory_format=torch.channels_last) for x in (input, votes)]
+    elif layout == 'mixed':
+        odd = [input.to(memory_format=torch.channels_last), votes]
     elif layout == 'strided':
         odd = [x.transpose(2, 3)[:, :, ::2] for x in (input, votes)]
     else:

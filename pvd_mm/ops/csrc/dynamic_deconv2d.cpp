@@ -86,6 +86,17 @@ Problem problem_of(const Tensor& input, const Tensor& votes, int64_t k,
   return q;
 }
 
+// one and other are the maps that are read and written most.
+Way way_of(const Problem& q, Type type, bool factored, const Strides& one,
+           const Strides& other, int64_t least) {
+  if (factored) return kFactored;
+  const int64_t bytes = q.channels / q.groups * (type == kDouble ? 8 : 4);
+  return one.c == 1 && other.c == 1 && bytes >= least &&
+                 kernels().forward[kChannelsLast][type]
+             ? kChannelsLast
+             : kExact;
+}
+
 // Rows per task: too little work is not worth waking a thread for.
 void run(Rows rows, const Problem& q, int64_t count, double row_work) {
   const int64_t grain = row_work < 65536. ? int64_t(65536. / (row_work + 1.)) + 1 : 1;
@@ -123,16 +134,18 @@ Tensor forward(const Tensor& input, const Tensor& votes, int64_t k, int64_t s,
                int64_t p, int64_t out_h, int64_t out_w, int64_t groups,
                bool factored) {
   Problem q = problem_of(input, votes, k, s, p, out_h, out_w, groups);
-  const Rows rows = kernels().forward[factored][type_of(input)];
   const std::array<int64_t, 4> size = {input.size(0), q.channels, out_h, out_w};
   Tensor output = fresh(size, input);
   if (output.numel() == 0) return output;
   if (input.numel() == 0) return output.zero_();
   q.output = output.mutable_data_ptr();
   q.output_at = strides_of(output);
+  const Type type = type_of(input);
+  const Way way = way_of(q, type, factored, q.input_at, q.output_at, kLeastForward);
+  const int64_t parts = way == kChannelsLast ? 1 : groups;
   const double windows = factored ? 1. : double(k) / s * k / s;
-  run(rows, q, input.size(0) * groups * out_h,
-      double(q.channels / groups) * out_w * windows);
+  run(kernels().forward[way][type], q, input.size(0) * parts * out_h,
+      double(q.channels / parts) * out_w * windows);
   return output;
 }
 
@@ -150,7 +163,6 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& input,
                          groups);
   q.grad = grad.const_data_ptr();
   q.grad_at = strides_of(grad);
-  const Rows rows = kernels().backward[factored][type_of(input)];
   Tensor grad_input, grad_votes;
   if (for_input) {
     grad_input = fresh(input.sizes(), input);
@@ -163,9 +175,13 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& input,
     q.grad_votes_at = strides_of(grad_votes);
   }
   // of a map without channels q.grad_input may be null: nothing to write
-  if ((q.grad_input || q.grad_votes) && votes.numel() > 0)
-    run(rows, q, input.size(0) * groups * q.h,
-        double(q.channels / groups) * q.w * (factored ? 2. * s * s : 2. * k * k));
+  if ((q.grad_input || q.grad_votes) && votes.numel() > 0) {
+    const Type type = type_of(input);
+    const Way way = way_of(q, type, factored, q.grad_at, q.input_at, kLeastBackward);
+    const int64_t parts = way == kChannelsLast ? 1 : groups;
+    run(kernels().backward[way][type], q, input.size(0) * parts * q.h,
+        double(q.channels / parts) * q.w * (factored ? 2. * s * s : 2. * k * k));
+  }
   return {grad_input, grad_votes};
 }
 

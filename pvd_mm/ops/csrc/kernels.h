@@ -33,8 +33,12 @@ struct SumOf<double> {
   using type = double;
 };
 
-PVD_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-PVD_INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+PVD_INLINE constexpr int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+PVD_INLINE constexpr int64_t most(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
 PVD_INLINE int64_t ceil_div(int64_t a, int64_t b) {  // b > 0
   return a / b + (a % b > 0);
 }
@@ -63,8 +67,10 @@ PVD_INLINE double widen(double value) { return value; }
 PVD_INLINE float widen(BFloat16 value) {
   return float_of(static_cast<uint32_t>(value.bits) << 16);
 }
-// Without a branch and without the hardware's conversion, so that the
-// compiler can vectorise it everywhere.
+#ifdef PVD_F16C
+PVD_INLINE float widen(Half value) { return _cvtsh_ss(value.bits); }
+#else
+// Without a branch, so that the compiler can vectorise it.
 PVD_INLINE float widen(Half value) {
   const uint32_t magnitude = (value.bits & 0x7fffu) << 13;
   const uint32_t exponent = magnitude & 0x0f800000u;
@@ -76,6 +82,7 @@ PVD_INLINE float widen(Half value) {
   bits = exponent == 0 ? bits_of(subnormal) : bits;
   return float_of(bits | (value.bits & 0x8000u) << 16);
 }
+#endif
 
 PVD_INLINE void narrow(float value, float& to) { to = value; }
 PVD_INLINE void narrow(double value, double& to) { to = value; }
@@ -85,6 +92,11 @@ PVD_INLINE void narrow(float value, BFloat16& to) {
   to.bits = static_cast<uint16_t>(
       (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
 }
+#ifdef PVD_F16C
+PVD_INLINE void narrow(float value, Half& to) {
+  to.bits = _cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT);
+}
+#else
 PVD_INLINE void narrow(float value, Half& to) {
   const uint32_t sign = bits_of(value) & 0x80000000u;
   const uint32_t bits = bits_of(value) ^ sign;
@@ -97,6 +109,36 @@ PVD_INLINE void narrow(float value, Half& to) {
   rounded = bits < (113u << 23) ? subnormal : rounded;
   to.bits = static_cast<uint16_t>(rounded | sign >> 16);
 }
+#endif
+
+// Numbers next to each other.
+template <class T, class A>
+PVD_INLINE void widen_all(const T* from, int64_t size, A* to) {
+  PVD_IVDEP
+  for (int64_t x = 0; x < size; ++x) to[x] = widen(from[x]);
+}
+template <class T, class A>
+PVD_INLINE void narrow_all(const A* from, int64_t size, T* to) {
+  PVD_IVDEP
+  for (int64_t x = 0; x < size; ++x) narrow(from[x], to[x]);
+}
+#ifdef PVD_F16C  // the compiler does not vectorise these conversions
+PVD_INLINE void widen_all(const Half* from, int64_t size, float* to) {
+  int64_t x = 0;
+  for (; x + 8 <= size; x += 8)
+    _mm256_storeu_ps(to + x, _mm256_cvtph_ps(_mm_loadu_si128(
+                                 reinterpret_cast<const __m128i*>(from + x))));
+  for (; x < size; ++x) to[x] = widen(from[x]);
+}
+PVD_INLINE void narrow_all(const float* from, int64_t size, Half* to) {
+  int64_t x = 0;
+  for (; x + 8 <= size; x += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + x),
+                     _mm256_cvtps_ph(_mm256_loadu_ps(from + x),
+                                     _MM_FROUND_TO_NEAREST_INT));
+  for (; x < size; ++x) narrow(from[x], to[x]);
+}
+#endif
 
 // ------------------------------------------------------------------- rows
 
@@ -123,23 +165,35 @@ class Scratch {
   A* data_;
 };
 
+// Rows are converted a part at a time where they are strided, for numbers next
+// to each other are converted together.
 template <class T, class A>
 PVD_INLINE void read_row(const T* from, int64_t step, int64_t size, A* to) {
-  if (step == 1) {
-    PVD_IVDEP
-    for (int64_t x = 0; x < size; ++x) to[x] = widen(from[x]);
-  } else {
+  if (step == 1) return widen_all(from, size, to);
+  if constexpr (std::is_same<T, A>::value) {
     for (int64_t x = 0; x < size; ++x) to[x] = widen(from[x * step]);
+  } else {
+    T part[64];
+    for (int64_t first = 0; first < size; first += 64) {
+      const int64_t some = least(64, size - first);
+      for (int64_t x = 0; x < some; ++x) part[x] = from[(first + x) * step];
+      widen_all(part, some, to + first);
+    }
   }
 }
 
 template <class T, class A>
 PVD_INLINE void write_row(const A* from, int64_t size, T* to, int64_t step) {
-  if (step == 1) {
-    PVD_IVDEP
-    for (int64_t x = 0; x < size; ++x) narrow(from[x], to[x]);
-  } else {
+  if (step == 1) return narrow_all(from, size, to);
+  if constexpr (std::is_same<T, A>::value) {
     for (int64_t x = 0; x < size; ++x) narrow(from[x], to[x * step]);
+  } else {
+    T part[64];
+    for (int64_t first = 0; first < size; first += 64) {
+      const int64_t some = least(64, size - first);
+      narrow_all(from + first, some, part);
+      for (int64_t x = 0; x < some; ++x) to[(first + x) * step] = part[x];
+    }
   }
 }
 
@@ -198,42 +252,43 @@ PVD_INLINE int64_t length_of(int64_t phase, const Problem& q) {
 
 // ---------------------------------------------------------------- vectors
 
-// As many elements as a register has, of PVD_VECTOR bytes; one where the
-// compiler knows no vectors.
+// Vectors of n elements, as many as a register of PVD_VECTOR bytes has; one
+// where the compiler knows no vectors.
 #ifdef PVD_VECTOR
 template <class A>
+constexpr int kLanes = PVD_VECTOR / sizeof(A);
+template <class A, int n>
 struct VectorOf {
-  typedef A type __attribute__((vector_size(PVD_VECTOR)));
+  typedef A type __attribute__((vector_size(n * sizeof(A))));
 };
 #else
 template <class A>
+constexpr int kLanes = 1;
+template <class A, int n>
 struct VectorOf {
   using type = A;
 };
 #endif
+template <class A, int n = kLanes<A>>
+using Vector = typename VectorOf<A, n>::type;
 template <class A>
-using Vector = typename VectorOf<A>::type;
-template <class A>
-constexpr int kLanes = sizeof(Vector<A>) / sizeof(A);
+using BitsOf = std::conditional_t<sizeof(A) == 8, int64_t, int32_t>;
 
 // Lane i is lane index(i) of a, or of b after it.
 template <class A, class Index, int... I>
-PVD_INLINE Vector<A> pick(Vector<A> a, Vector<A> b, Index index,
-                          std::integer_sequence<int, I...>) {
+PVD_INLINE auto pick(Vector<A, sizeof...(I)> a, Vector<A, sizeof...(I)> b,
+                     Index index, std::integer_sequence<int, I...>) {
 #if !defined(PVD_VECTOR)
   return index(0) == 0 ? a : b;
 #elif defined(__clang__)
   return __builtin_shufflevector(a, b, index(I)...);
 #else
-  using Lane = std::conditional_t<sizeof(A) == 8, int64_t, int32_t>;
-  typedef Lane Lanes __attribute__((vector_size(PVD_VECTOR)));
-  return __builtin_shuffle(a, b, Lanes{index(I)...});
+  return __builtin_shuffle(a, b, Vector<BitsOf<A>, sizeof...(I)>{index(I)...});
 #endif
 }
 #define PVD_PICK(NAME, INDEX)                                             \
-  template <class A>                                                      \
-  PVD_INLINE Vector<A> NAME(Vector<A> a, Vector<A> b) {                   \
-    constexpr int n = kLanes<A>;                                          \
+  template <class A, int n = kLanes<A>>                                   \
+  PVD_INLINE Vector<A, n> NAME(Vector<A, n> a, Vector<A, n> b) {          \
     return pick<A>(a, b, [](int i) constexpr { return INDEX; },           \
                    std::make_integer_sequence<int, n>());                 \
   }
@@ -243,16 +298,27 @@ PVD_PICK(evens, 2 * i)
 PVD_PICK(odds, 2 * i + 1)
 PVD_PICK(mixed_low, i / 2 + i % 2 * n)
 PVD_PICK(mixed_high, (i + n) / 2 + i % 2 * n)
+// the same in every 16 bytes by themselves, and of 16 bytes each
+#define PVD_PART int(16 / sizeof(A))
+#define PVD_IN_PART (i % PVD_PART * 2)
+PVD_PICK(inner_evens, i / PVD_PART * PVD_PART + PVD_IN_PART % PVD_PART +
+                          PVD_IN_PART / PVD_PART * n)
+PVD_PICK(inner_odds, i / PVD_PART * PVD_PART + PVD_IN_PART % PVD_PART + 1 +
+                         PVD_IN_PART / PVD_PART * n)
+PVD_PICK(block_evens, i / PVD_PART * 2 * PVD_PART + i % PVD_PART)
+PVD_PICK(block_odds, (i / PVD_PART * 2 + 1) * PVD_PART + i % PVD_PART)
+#undef PVD_IN_PART
+#undef PVD_PART
 #undef PVD_PICK
 
-template <class A>
-PVD_INLINE Vector<A> load(const A* from) {
-  Vector<A> value;
+template <class A, int n = kLanes<A>>
+PVD_INLINE Vector<A, n> load(const A* from) {
+  Vector<A, n> value;
   std::memcpy(&value, from, sizeof value);
   return value;
 }
-template <class A>
-PVD_INLINE void store(Vector<A> value, A* to) {
+template <class A, int n = kLanes<A>>
+PVD_INLINE void store(Vector<A, n> value, A* to) {
   std::memcpy(to, &value, sizeof value);
 }
 
@@ -624,6 +690,24 @@ void adjoint_any(int64_t first, int64_t last, const Problem& q, int64_t rows,
   }
 }
 
+// Columns [first, last) of a row of the votes' gradients. Window rows that are
+// not in the output, before u_first and after the sums' rows, have none.
+template <class T, class A>
+void write_votes(const Problem& q, int64_t u_first, int64_t rows,
+                 const A* sums, int64_t pitch, int64_t first, int64_t last,
+                 T* row) {
+  const int64_t k = q.kernel_size, step = q.grad_votes_at.w;
+  for (int64_t at = 0; at < k * k; ++at) {
+    T* to = row + at * q.grad_votes_at.c + first * step;
+    const int64_t a = at / k - u_first;
+    if (a >= 0 && a < rows)
+      write_row(sums + (at - u_first * k) * pitch + first, last - first, to,
+                step);
+    else
+      for (int64_t j = 0; j < last - first; ++j) narrow(A(0), to[j * step]);
+  }
+}
+
 template <class T>
 void backward_exact(const Problem& q, int64_t begin, int64_t end) {
   using A = typename SumOf<T>::type;
@@ -729,16 +813,7 @@ void backward_exact(const Problem& q, int64_t begin, int64_t end) {
       }
       if (!for_votes) continue;
       if (fast) clear_outside(sums);
-      for (int64_t at = 0; at < k * k; ++at) {
-        T* to = out_votes + at * q.grad_votes_at.c + first * q.grad_votes_at.w;
-        const int64_t a = at / k - u_first;
-        if (a >= 0 && a < rows)
-          write_row(sums + (at - u_first * k) * pitch + first, last - first, to,
-                    q.grad_votes_at.w);
-        else
-          for (int64_t j = 0; j < last - first; ++j)
-            narrow(A(0), to[j * q.grad_votes_at.w]);
-      }
+      write_votes(q, u_first, rows, sums, pitch, first, last, out_votes);
     }
   }
 }
@@ -1017,15 +1092,27 @@ void backward_factored(const Problem& q, int64_t begin, int64_t end) {
 }
 
 }  // namespace
+}  // namespace pvd_mm
 
 #define PVD_TYPES(KERNEL) \
   { KERNEL<float>, KERNEL<double>, KERNEL<Half>, KERNEL<BFloat16> }
+#ifdef PVD_VECTOR
+#include "kernels_channels_last.h"
+#define PVD_VECTOR_TYPES(KERNEL) PVD_TYPES(KERNEL)
+#else
+#define PVD_VECTOR_TYPES(KERNEL) {}
+#endif
+
+namespace pvd_mm {
 
 Kernels PVD_KERNELS() {
-  return {{PVD_TYPES(forward_exact), PVD_TYPES(forward_factored)},
-          {PVD_TYPES(backward_exact), PVD_TYPES(backward_factored)}};
+  return {{PVD_TYPES(forward_exact), PVD_TYPES(forward_factored),
+           PVD_VECTOR_TYPES(forward_channels_last)},
+          {PVD_TYPES(backward_exact), PVD_TYPES(backward_factored),
+           PVD_VECTOR_TYPES(backward_channels_last)}};
 }
 
 #undef PVD_TYPES
+#undef PVD_VECTOR_TYPES
 
 }  // namespace pvd_mm

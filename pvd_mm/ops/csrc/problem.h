@@ -22,15 +22,23 @@ struct Problem {
   Strides input_at, votes_at, grad_at, output_at, grad_input_at, grad_votes_at;
 };
 
-// Rows [begin, end) of N x G x H' (forward) or N x G x H (backward). Every
-// row is written by one call, and its sums do not depend on the range.
+// Rows [begin, end) of N x G x H' (forward) or N x G x H (backward); of
+// N x H' or N x H for kChannelsLast. Every row is written by one call, and its
+// sums do not depend on the range.
 using Rows = void (*)(const Problem&, int64_t begin, int64_t end);
 
 enum Type { kFloat, kDouble, kHalf, kBFloat16, kTypes };
+enum Way { kExact, kFactored, kChannelsLast, kWays };
+
+// kChannelsLast is kExact for maps whose channels lie next to each other, of so
+// many that the sums of a pixel and group have these bytes. With fewer its
+// backward pass is slower than rows that are strided, and its vectors are not
+// filled.
+constexpr int64_t kLeastForward = 16, kLeastBackward = 32;
 
 struct Kernels {
-  Rows forward[2][kTypes];   // exact, factored
-  Rows backward[2][kTypes];
+  Rows forward[kWays][kTypes];  // null where the compiler knows no vectors
+  Rows backward[kWays][kTypes];
 };
 
 Kernels kernels_baseline();
