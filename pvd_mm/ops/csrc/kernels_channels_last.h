@@ -70,11 +70,9 @@ void weigh_block(int64_t pixels, int64_t rows, int64_t columns, int64_t last,
   if (ROWS) rows = ROWS, columns = COLUMNS;
   for (int64_t x = 0; x < pixels; ++x) {
     Vector<A, n> sum[CB] = {};
-    PVD_UNROLL
     for (int64_t a = 0; a < rows; ++a) {
       const A* pixel = of.data + a * of.row;
       const A* weight = weights.data + a * weights.row;
-      PVD_UNROLL
       for (int64_t b = 0; b < columns; ++b) {
         PVD_UNROLL
         for (int c = 0; c < CB; ++c)
