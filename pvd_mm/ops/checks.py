@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Every argument check of the op, once, in front of all backends."""
+from collections.abc import Sequence as SequenceType
 from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -93,9 +94,12 @@ def _check_tensors(input: Tensor, votes: Tensor, kernel_size: int,
         if tensor.dim() != 4:
             raise ValueError(f'{name} must have 4 dimensions (N, C, H, W), '
                              f'but got shape {tuple(tensor.shape)}')
-        if not tensor.is_floating_point():
-            raise TypeError(f'{name} must be a floating point tensor, but '
-                            f'got {tensor.dtype}')
+        if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
+            raise TypeError(f'{name} must be a floating point tensor of 16 '
+                            f'bits or more, but got {tensor.dtype}')
+        if tensor.layout != torch.strided:
+            raise TypeError(f'{name} must be a dense tensor, but its layout '
+                            f'is {tensor.layout}')
     if input.device != votes.device:
         raise ValueError('input and votes must be on one device, but got '
                          f'{input.device} and {votes.device}')
@@ -129,7 +133,8 @@ def _check_output_size(input: Tensor, output_size, kernel_size: int,
                 f'{tuple(input.shape[2:])} with kernel_size={kernel_size} '
                 f'and stride={stride}')
         return most
-    if isinstance(output_size, (int, str)) or len(output_size) != 2:
+    if (not isinstance(output_size, SequenceType)
+            or isinstance(output_size, str) or len(output_size) != 2):
         raise ValueError('output_size must be (height, width), but got '
                          f'{output_size!r}')
     sides = tuple(
@@ -152,8 +157,8 @@ def check_arguments(input: Tensor, votes: Tensor, kernel_size: int,
     """Check all arguments of the op; returns the resolved geometry.
 
     Raises:
-        TypeError: If a tensor is not floating point, the dtypes differ, or a
-            number is not an int.
+        TypeError: If a tensor is not dense or not floating point, the dtypes
+            differ, or a number is not an int.
         ValueError: If sizes, channels, devices or numbers don't fit.
     """
     padding = check_kernel(kernel_size, stride, padding, groups)

@@ -63,8 +63,9 @@ def dynamic_deconv2d(input: Tensor,
         under autocast of the autocast dtype, as for ``conv_transpose2d``.
 
     Raises:
-        TypeError: If a tensor is not floating point, if the dtypes of
-            ``input`` and ``votes`` differ, or if a number is not an int.
+        TypeError: If a tensor is not dense or has no floating point numbers of
+            16 bits or more, if the dtypes of ``input`` and ``votes`` differ,
+            or if a number is not an int.
         ValueError: If shapes, devices or numbers don't fit each other, or if
             ``formulation`` or ``backend`` is unknown.
         RuntimeError: If a backend is asked for that cannot run on the

@@ -384,13 +384,21 @@ BAD = [
     (dict(stride=2, output_size=(9, 10)), ValueError,
      r'between \(7, 9\) and \(8, 10\).*got \(9, 10\)'),
     (dict(output_size=7), ValueError, 'output_size must be'),
+    (dict(output_size=4.5), ValueError, r'output_size must be.*got 4\.5'),
+    (dict(output_size='45'), ValueError, 'output_size must be'),
+    (dict(output_size=(4, 5, 6)), ValueError, 'output_size must be'),
+    (dict(output_size=torch.tensor([4, 5])), ValueError, 'output_size must'),
     (dict(output_size=(4., 5)), TypeError, 'output_size must be an int'),
     (dict(formulation='fast'), ValueError, "formulation must be one of.*fast"),
     (dict(backend='cuda'), ValueError, "backend must be one of.*'cuda'"),
 ]
 
 
-@backends
+# They are told before it matters whether the backend is there.
+every_backend = pytest.mark.parametrize('backend', ('auto', *BACKENDS))
+
+
+@every_backend
 @pytest.mark.parametrize('change,error,message', BAD)
 def test_bad_arguments(backend, change, error, message):
     input, votes = make()
@@ -398,8 +406,10 @@ def test_bad_arguments(backend, change, error, message):
         dynamic_deconv2d(input, votes, **{'backend': backend, **change})
 
 
-def test_bad_tensors():
+@every_backend
+def test_bad_tensors(backend):
     input, votes = make()
+    small = torch.float8_e5m2
     cases = [
         (input.long(), votes, TypeError, 'input must be a floating point'),
         (input, votes.long(), TypeError, 'votes must be a floating point'),
@@ -410,10 +420,14 @@ def test_bad_tensors():
         (input, votes[:1], ValueError, 'batch size, height and width'),
         (input, votes[..., :4], ValueError, 'batch size, height and width'),
         (input.numpy(), votes, TypeError, 'input must be a Tensor'),
+        (input, None, TypeError, 'votes must be a Tensor'),
+        (input.to(small), votes.to(small), TypeError, '16 bits or more.*e5m2'),
+        (input.to_sparse(), votes, TypeError, 'input must be a dense.*sparse'),
+        (input, votes.to_sparse(), TypeError, 'votes must be a dense.*sparse'),
     ]
     for one, other, error, message in cases:
         with pytest.raises(error, match=message):
-            dynamic_deconv2d(one, other)
+            dynamic_deconv2d(one, other, backend=backend)
 
 
 def test_bad_modules():
