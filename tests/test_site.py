@@ -77,6 +77,9 @@ def test_the_zoo_has_every_config_and_its_cost(site):
         'pvd_r18-stage_1xb4-90k_cityscapes-512x1024']
     assert (architecture, batch, size) == ('R-18, PVD, stage', '4', '512×1024')
     assert (params, gmacs) == ('11.68', '22.39')
+    # of which a later record has the mask branch alone
+    assert rows['pvd-mask-rcnn_r50-c4_1x_coco'][2:5] == [
+        '34.50', '918.71', '800×1333']
 
 
 def test_figures_of_a_metafile_show(tmp_path):
@@ -88,7 +91,7 @@ def test_figures_of_a_metafile_show(tmp_path):
         Results: {Task: T, Dataset: D, Metrics: {mIoU: 79.3}}
         Weights: https://example.org/a.pth
     ''')
-    head, _, row = zoo_table([model], {}).splitlines()
+    head, _, row = zoo_table([model]).splitlines()
     assert head.endswith('| figures | weights |') and 'GMACs' not in head
     assert row.endswith('| mIoU 79.3 | [file](https://example.org/a.pth) |')
 

@@ -1,7 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Make the tables of the page ``model_zoo`` when the site is built: from the
-metafiles, and parameters and multiply-accumulates from the records in
-``docs/records``."""
+"""Make the tables of the page ``model_zoo`` from the metafiles when the site is
+built."""
 
 import re
 from pathlib import Path
@@ -10,7 +9,6 @@ import yaml
 from sphinx.util import logging
 
 from pvd_mm.analysis.markdown import markdown_table
-from pvd_mm.analysis.records import read_records, records_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,31 +27,22 @@ def read_models(root: Path = ROOT) -> list[dict]:
             for model in load(part)['Models']]
 
 
-def read_costs() -> dict[str, dict]:
-    """What was measured last of each config, by its name."""
-    records, broken = read_records([str(ROOT / 'docs')])
-    for message in broken:
-        logger.warning(message, type='zoo')
-    return {one['name']: one for record in records_of(records, 'model')
-            for one in record['result']}
-
-
-def zoo_table(models: list[dict], costs: dict[str, dict]) -> str:
+def zoo_table(models: list[dict]) -> str:
     """A row for each model; columns for figures and weights if any has them.
 
     Args:
         models (list[dict]): As metafiles describe them.
-        costs (dict[str, dict]): See :func:`read_costs`.
     """
     columns = {
         'config': [f'[`{one["Name"]}`](../{one["Config"]})' for one in models],
         'architecture': [_architecture(one['Metadata']) for one in models],
         'images a step': [one['Metadata']['Batch Size'] for one in models],
     }
-    measured = [costs.get(one['Name'], {}) for one in models]
-    columns['params (M)'] = [_scaled(one, 'params', 1e6) for one in measured]
-    columns['GMACs'] = [_scaled(one, 'forward_macs', 1e9) for one in measured]
-    columns['at'] = ['×'.join(map(str, one.get('size') or [])) for one in measured]
+    for head, key, form in (('params (M)', 'Parameters (M)', '.2f'),
+                            ('GMACs', 'GMACs', '.2f'), ('at', 'Image Size', '')):
+        columns[head] = [
+            format(one['Metadata'][key], form) if key in one['Metadata'] else ''
+            for one in models]
     columns['figures'] = [_figures(one.get('Results') or []) for one in models]
     columns['weights'] = [f'[file]({one["Weights"]})' if 'Weights' in one else ''
                           for one in models]
@@ -64,10 +53,6 @@ def zoo_table(models: list[dict], costs: dict[str, dict]) -> str:
 
 def _architecture(meta: dict) -> str:
     return ', '.join([*meta['Architecture'], *filter(None, [meta.get('Granularity')])])
-
-
-def _scaled(cost: dict, key: str, unit: float) -> str:
-    return f'{cost[key] / unit:.2f}' if key in cost else ''
 
 
 def _figures(results: dict | list) -> str:
@@ -81,7 +66,7 @@ def fill(app, docname: str, source: list[str]) -> None:
     called by Sphinx as it reads one."""
     if docname != PAGE:
         return
-    costs, groups = read_costs(), {}
+    groups = {}
     for model in read_models():
         groups.setdefault(model['Metadata']['Training Data'], []).append(model)
 
@@ -90,7 +75,7 @@ def fill(app, docname: str, source: list[str]) -> None:
             logger.warning('there are no models of %s', found[1],
                            location=docname, type='zoo')
             return ''
-        return zoo_table(groups.pop(found[1]), costs)
+        return zoo_table(groups.pop(found[1]))
 
     source[0] = re.sub(r'<!-- models: (.+?) -->', table, source[0])
     for data in groups:
