@@ -107,7 +107,7 @@ def draw_votes(
         raise UserError(
             f'group is {group}; the decoder has {finest}, counted from 0.'
         )
-    strides = _strides(decoder, maps)
+    strides = decoder.strides_of(maps)
     with torch.no_grad():
         votes = decoder.votes(maps)
     found = follow_votes(
@@ -117,7 +117,7 @@ def draw_votes(
         strides,
         [step.kernel_size for step in decoder.steps],
         groups,
-        decoder.steps[0].formulation,
+        [step.formulation for step in decoder.steps],
     )
     levels = [
         Level(level, math.prod(strides[:level]), weights[group].numpy())
@@ -160,22 +160,6 @@ def _run(inferencer, decoder, image: str):
     shape = batch['data_samples'][0].img_shape[:2]
     whole = batch['inputs'].shape[2:]
     return caught[0], tuple(a / b for a, b in zip(shape, whole))
-
-
-def _strides(decoder, maps) -> list[int]:
-    """Those given to the decoder, or as it reads them off the shapes."""
-    if decoder.strides is not None:
-        return list(decoder.strides)
-    return [
-        next(
-            stride
-            for stride in range(1, step.kernel_size + 1)
-            if all(
-                -(-a // stride) == b for a, b in zip(fine.shape[2:], coarse.shape[2:])
-            )
-        )
-        for step, fine, coarse in zip(decoder.steps, maps, maps[1:])
-    ]
 
 
 def _view(levels, covered) -> tuple[float, float, float, float]:

@@ -18,7 +18,7 @@ def follow_votes(
     strides: Sequence[int],
     kernel_size: int | Sequence[int] = 3,
     groups: int | Sequence[int] = 1,
-    formulation: str = 'exact',
+    formulation: str | Sequence[str] = 'exact',
 ) -> list[Tensor]:
     """The weights with which the pixels of M_1 … M_L reach a pixel of y_0.
 
@@ -48,7 +48,8 @@ def follow_votes(
             Defaults to 3.
         groups (int or Sequence[int]): G, likewise. With different ones the
             weights are those of their least common multiple. Defaults to 1.
-        formulation (str): 'exact' or 'factored'. Defaults to 'exact'.
+        formulation (str or Sequence[str]): 'exact' or 'factored', likewise.
+            Defaults to 'exact'.
 
     Returns:
         list[Tensor]: w_1 … w_L, (G, H_l, W_l) float64: a channel of group g
@@ -58,22 +59,24 @@ def follow_votes(
         ValueError: If the pixel is not in y_0, the formulation is unknown, or
             votes and strides don't fit.
     """
-    check_choice('formulation', formulation, FORMULATIONS)
     row, column = pixel
     if not (0 <= row < size[0] and 0 <= column < size[1]):
         raise ValueError(f'pixel {tuple(pixel)} is not in a map of {tuple(size)}')
     if len(strides) != len(votes):
         raise ValueError(f'{len(votes)} steps of votes, but strides={list(strides)}')
-    back = _back_exact if formulation == 'exact' else _back_factored
-    sides, parts = (
-        [given] * len(votes) if isinstance(given, int) else list(given)
-        for given in (kernel_size, groups)
+    sides, parts, formulations = (
+        [given] * len(votes) if isinstance(given, (int, str)) else list(given)
+        for given in (kernel_size, groups, formulation)
     )
+    for one in formulations:
+        check_choice('formulation', one, FORMULATIONS)
     finest = math.lcm(*parts)
     weights = torch.zeros(finest, *size, dtype=torch.float64)
     weights[:, row, column] = 1
     found = []
-    for one, stride, k, g in zip(votes, strides, sides, parts, strict=True):
+    for one, stride, k, g, form in zip(
+        votes, strides, sides, parts, formulations, strict=True
+    ):
         fine, coarse = weights.shape[1:], one.shape[2:]
         if tuple(-(-side // stride) for side in fine) != tuple(coarse) or (
             one.shape[:2] != (1, g * k**2)
@@ -86,6 +89,7 @@ def follow_votes(
         # (G, k², H_B·W_B)
         kernels = one[0].detach().cpu().double().flatten(1).unflatten(0, (g, -1))
         kernels = kernels.repeat_interleave(finest // g, 0)
+        back = _back_exact if form == 'exact' else _back_factored
         weights = back(weights, kernels, coarse, stride, k)
         found.append(weights)
     return found

@@ -105,6 +105,25 @@ class PixelVotingDecoder(BaseModule):
             f'{tuple(coarse)}, which does not fit {allowed}: a step makes '
             'ceil(size / stride) of the size, finest map first')
 
+    def strides_of(self, maps: Sequence[Tensor], first: int = 0) -> List[int]:
+        """The strides of the steps between some maps.
+
+        Args:
+            maps (Sequence[Tensor]): (N, C_l, H_l, W_l), finest first.
+            first (int): The level of the first map. Defaults to 0.
+
+        Returns:
+            list[int]: Those given, or read off the shapes.
+
+        Raises:
+            ValueError: If the shapes fit no stride, or not the given one.
+        """
+        sizes = [sizes_of(z)[2:] for z in maps]
+        return [
+            self._stride(level, fine, coarse)
+            for level, (fine, coarse) in enumerate(zip(sizes, sizes[1:]), first)
+        ]
+
     def votes(self, maps: Sequence[Tensor], first: int = 0) -> List[Tensor]:
         """The votes of all steps, or of some that follow each other.
 
@@ -126,12 +145,9 @@ class PixelVotingDecoder(BaseModule):
                 f'in_channels={list(self.in_channels)} do not fit maps of '
                 f'{list(found)} channels, the first of level {first}')
         return [
-            self.steps[level].votes(
-                fine, coarse,
-                self._stride(level,
-                             sizes_of(fine)[2:],
-                             sizes_of(coarse)[2:]))
-            for level, (fine, coarse) in enumerate(zip(maps, maps[1:]), first)
+            step.votes(fine, coarse, stride) for step, fine, coarse, stride in
+            zip(self.steps[first:], maps, maps[1:],
+                self.strides_of(maps, first))
         ]
 
     def contexts(self, maps: Sequence[Tensor],

@@ -75,7 +75,7 @@ def test_weights_are_the_gradient_of_the_chain(size, strides, k, groups, formula
 
 
 def test_steps_of_their_own():
-    """Windows and groups that differ from step to step."""
+    """Windows, groups and formulations that differ from step to step."""
     torch.manual_seed(0)
     sizes, strides = [(22, 13), (6, 4), (3, 2)], [4, 2]
     sides, groups = [5, 3], [6, 2]
@@ -83,10 +83,17 @@ def test_steps_of_their_own():
         torch.randn(1, g * k * k, *size)
         for g, k, size in zip(groups, sides, sizes[1:], strict=True)
     ]
-    found = follow_votes(votes, (9, 5), sizes[0], strides, sides, groups)
+    forms = ['exact', 'factored']
+    found = follow_votes(votes, (9, 5), sizes[0], strides, sides, groups, forms)
     top = torch.randn(1, 6, *sizes[2], dtype=torch.double, requires_grad=True)
     middle = dynamic_deconv2d(
-        top, votes[1].double(), 3, 2, output_size=sizes[1], groups=2
+        top,
+        votes[1].double(),
+        3,
+        2,
+        output_size=sizes[1],
+        groups=2,
+        formulation='factored',
     )
     finest = dynamic_deconv2d(
         middle, votes[0].double(), 5, 4, output_size=sizes[0], groups=6
