@@ -375,9 +375,10 @@ def run(grid: Grid,
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     held = _lock(folder)
-    # mim's first process makes a cache folder, over which two would stumble
-    subprocess.run([sys.executable, '-m', 'mim', '--version'],
-                   capture_output=True)
+    if jobs > 1:
+        # mim's first process makes a cache folder, over which two would stumble
+        subprocess.run([sys.executable, '-m', 'mim', '--version'],
+                       capture_output=True)
 
     def one(trial: Trial, seed: int) -> None:
         try:

@@ -8,6 +8,8 @@ from mmengine.model import BaseModule
 from mmseg.models.decode_heads.psp_head import PPM
 from torch import Tensor
 
+from pvd_mm.decoder.association import RELU
+
 
 class PyramidContext(BaseModule):
     """Pyramid pooling (Zhao et al. 2017, section 3.2) of the top map.
@@ -29,7 +31,7 @@ class PyramidContext(BaseModule):
                  in_channels: int,
                  channels: int,
                  norm_cfg: Optional[dict] = None,
-                 act_cfg: Optional[dict] = dict(type='ReLU'),  # noqa: B006
+                 act_cfg: Optional[dict] = RELU,
                  align_corners: bool = False) -> None:
         super().__init__()
         scales = (1, 2, 3, 6)
