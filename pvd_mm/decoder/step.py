@@ -3,14 +3,16 @@
 from typing import Optional, Tuple
 
 import torch
+from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from pvd_mm.ops import dynamic_deconv2d
 from pvd_mm.ops.backends import check_backend
-from pvd_mm.ops.checks import FORMULATIONS, check_choice, check_odd
+from pvd_mm.ops.checks import (FORMULATIONS, check_choice, check_integer,
+                               check_odd, check_positive)
 
-from .association import PixelAssociation
+from .association import RELU, PixelAssociation
 from .controls import CONTROLS
 from .layers import ConcatConv
 
@@ -29,7 +31,7 @@ class DecodingStep(BaseModule):
     D      the result                         (N, C_obj, H_A, W_A)
     ====== ================================== =====================
 
-    The fusing convolution starts as M = C plus little of B: together with
+    The fusion starts as M = C plus little of B: together with
     votes that start as upsampling, a chain of steps starts as upsampling. It
     is written as M = C + conv(B, C), so that weight decay pulls towards that
     start and not towards zero.
@@ -53,12 +55,19 @@ class DecodingStep(BaseModule):
         fuse_conv_size (int): Side of the fusing convolution, odd. 1 is the
             paper's; 3 lets C be corrected by its surroundings.
             Defaults to 1.
+        fuse_channels (int, optional): Channels of a hidden layer in the
+            fusion: M = C + conv(act(norm(conv(B, C)))), so that what B says
+            may depend on what C holds. Defaults to None, the paper's linear
+            one.
         upsampling (str): 'votes'; or a control in their place, 'bilinear' or
             'carafe', see :mod:`pvd_mm.decoder.controls`.
             Defaults to 'votes'.
         formulation (str): 'exact' or 'factored', see
             :func:`pvd_mm.ops.dynamic_deconv2d`. Defaults to 'exact'.
         backend (str): Backend of the op. Defaults to 'auto'.
+        norm_cfg (dict, optional): Normalisation of the pixel association
+            module and of the hidden layer. Defaults to None.
+        act_cfg (dict, optional): Activation in both. Defaults to ReLU.
         init_cfg (dict, optional): Defaults to None.
         **votes: Arguments of :class:`PixelAssociation`.
 
@@ -76,16 +85,22 @@ class DecodingStep(BaseModule):
                  depth: int = 1,
                  vote_gain: float = 1.,
                  fuse_conv_size: int = 1,
+                 fuse_channels: Optional[int] = None,
                  upsampling: str = 'votes',
                  formulation: str = 'exact',
                  backend: str = 'auto',
+                 norm_cfg: Optional[dict] = None,
+                 act_cfg: Optional[dict] = RELU,
                  init_cfg: Optional[dict] = None,
                  **votes) -> None:
         super().__init__(init_cfg)
         check_choice('formulation', formulation, FORMULATIONS)
         check_choice('upsampling', upsampling, ('votes', *CONTROLS))
         check_odd('fuse_conv_size', fuse_conv_size)
+        check_positive('vote_gain', vote_gain)
         check_backend(backend)  # refuses an unknown one
+        if fuse_channels is not None:
+            check_integer('fuse_channels', fuse_channels, 1)
         gain = depth**-0.5
         association = PixelAssociation(
             in_channels,
@@ -93,14 +108,26 @@ class DecodingStep(BaseModule):
             kernel_size,
             groups,
             gain=vote_gain * gain,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
             **votes)
         if channels % groups:
             raise ValueError(f'groups must divide the {channels} decoded '
                              f'channels, but got groups={groups}')
+        self.hidden = None
+        if fuse_channels is not None:
+            self.hidden = ConvModule(
+                fuse_channels,
+                channels,
+                1,
+                norm_cfg=norm_cfg,
+                act_cfg=act_cfg,
+                order=('norm', 'act', 'conv'))
         self.fuse = ConcatConv(
             [out_channels, channels],
-            channels,
-            gains=[1., gain * channels**-0.5],
+            fuse_channels or channels,
+            # the hidden layer's own convolution starts near zero instead
+            gains=None if fuse_channels else [1., gain * channels**-0.5],
             kernel_size=fuse_conv_size)
         if upsampling == 'votes':
             self.association = association
@@ -121,6 +148,10 @@ class DecodingStep(BaseModule):
             self._init_fuse()
 
     def _init_fuse(self) -> None:
+        if self.hidden is not None:
+            self.fuse.reset_parameters()
+            nn.init.normal_(self.hidden.conv.weight, std=0.01)
+            return
         from_coarse, from_decoded = torch.split(
             self.fuse.weight.data, self.fuse.parts, dim=1)
         nn.init.normal_(from_coarse, std=0.01)
@@ -134,17 +165,21 @@ class DecodingStep(BaseModule):
         return self.association(fine, coarse, stride)
 
     def context(self, coarse: Tensor) -> Tensor:
-        """What B adds to M, (N, C_obj, H_B, W_B).
+        """What B adds to M, (N, C_obj, H_B, W_B), or with ``fuse_channels``
+        to the hidden layer, (N, fuse_channels, H_B, W_B).
 
         It is linear in B: where B is cropped, this can be cropped instead,
-        which has C_obj channels and not C_B.
+        which has these channels and not C_B.
         """
         return self.fuse.part(0, coarse)
 
     def decode(self, context: Tensor, decoded: Tensor, votes: Tensor,
                size: Tuple[int, int], stride: int) -> Tensor:
         """D, of ``size`` (H_A, W_A), from B's :meth:`context`, C and V."""
-        fused = decoded + context + self.fuse.part(1, decoded)
+        change = context + self.fuse.part(1, decoded)
+        if self.hidden is not None:
+            change = self.hidden(change)
+        fused = decoded + change
         # under autocast M and V may have left their layers in two dtypes
         votes = votes.to(fused.dtype)
         if self.upsampling != 'votes':

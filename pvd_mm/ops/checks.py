@@ -35,7 +35,13 @@ def format_like(tensor: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _integer(name: str, value, least: int) -> int:
+def check_integer(name: str, value, least: int) -> int:
+    """The value as it is, if it is an int of at least ``least``.
+
+    Raises:
+        TypeError: If it is not an int.
+        ValueError: If it is less.
+    """
     if isinstance(value, Tensor) and torch.jit.is_tracing():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
@@ -49,7 +55,7 @@ def _integer(name: str, value, least: int) -> int:
 def check_odd(name: str, value) -> None:
     """Raise unless ``value`` can be the side of a convolution that keeps a
     map's size."""
-    if _integer(name, value, 1) % 2 == 0:
+    if check_integer(name, value, 1) % 2 == 0:
         raise ValueError(f'{name} must be odd, but got {value}')
 
 
@@ -61,15 +67,15 @@ def check_kernel(kernel_size: int, stride: int, padding: Optional[int],
         TypeError: If one of them is not an int.
         ValueError: If ``kernel_size`` is even, or one is out of range.
     """
-    _integer('kernel_size', kernel_size, 1)
+    check_integer('kernel_size', kernel_size, 1)
     if kernel_size % 2 == 0:
         raise ValueError('kernel_size must be odd, so that a window has a '
                          f'centre, but got {kernel_size}')
-    _integer('stride', stride, 1)
-    _integer('groups', groups, 1)
+    check_integer('stride', stride, 1)
+    check_integer('groups', groups, 1)
     if padding is None:
         return (kernel_size - 1) // 2
-    return _integer('padding', padding, 0)
+    return check_integer('padding', padding, 0)
 
 
 def check_choice(name: str, value, allowed: Sequence) -> None:
@@ -83,6 +89,12 @@ def check_not_negative(name: str, value) -> None:
     """Raise a ``ValueError`` if ``value`` is below zero."""
     if value < 0:
         raise ValueError(f'{name} must not be negative, but got {value}')
+
+
+def check_positive(name: str, value) -> None:
+    """Raise a ``ValueError`` unless ``value`` is above zero."""
+    if not value > 0:
+        raise ValueError(f'{name} must be positive, but got {value}')
 
 
 def _check_tensors(input: Tensor, votes: Tensor, kernel_size: int,
@@ -138,7 +150,7 @@ def _check_output_size(input: Tensor, output_size, kernel_size: int,
         raise ValueError('output_size must be (height, width), but got '
                          f'{output_size!r}')
     sides = tuple(
-        _integer('each side of output_size', side, 0)
+        check_integer('each side of output_size', side, 0)
         for side in output_size)
     for side, low, high in zip(sides, least, most):
         if not max(low, 0) <= side <= high:

@@ -151,6 +151,8 @@ def test_state_dict_holds_parameters_alone():
     (dict(kernel_size=4), 'kernel_size must be odd'),
     (dict(vote_conv_size=2), 'vote_conv_size must be odd'),
     (dict(fuse_conv_size=0), 'fuse_conv_size must be at least 1'),
+    (dict(fuse_channels=[8, 0]), 'fuse_channels must be at least 1'),
+    (dict(vote_gain=0), 'vote_gain must be positive'),
     (dict(upsampling='nearest'), 'upsampling must be one of'),
     (dict(groups=2), 'groups must divide the 3 decoded channels'),
     (dict(formulation='quick'), "formulation must be one of .*'quick'"),
@@ -218,6 +220,27 @@ def test_sizes_of_convolutions_by_hand(sizes):
     expected = dynamic_deconv2d(
         fused, expected, 3, stride, output_size=sizes[0])
     torch.testing.assert_close(step(fine, coarse, decoded, stride), expected)
+
+
+@pytest.mark.parametrize('size', (1, 3))
+def test_hidden_layer_of_the_fusion_by_hand(size):
+    """M = C + conv(act(norm(conv(B, C)))), with torch's own."""
+    step = DecodingStep(6, 6, 5, fuse_conv_size=size, fuse_channels=7,
+                        norm_cfg=dict(type='BN')).double()
+    step.init_weights()
+    torch.nn.init.normal_(step.hidden.norm.weight)
+    torch.nn.init.normal_(step.hidden.norm.bias)
+    coarse, decoded = (torch.randn(2, c, 8, 6, dtype=torch.float64)
+                       for c in (6, 5))
+    hidden = F.conv2d(torch.cat([coarse, decoded], 1), step.fuse.weight,
+                      step.fuse.bias, padding=size // 2)
+    hidden = F.batch_norm(hidden, None, None, step.hidden.norm.weight,
+                          step.hidden.norm.bias, training=True)
+    expected = decoded + F.conv2d(hidden.relu(), step.hidden.conv.weight)
+    # votes start as the identity at stride 1
+    torch.testing.assert_close(step(coarse, coarse, decoded, 1), expected)
+    # little is added before training
+    assert (expected - decoded).std() < 0.1
 
 
 def test_bilinear_control_is_interpolation():
