@@ -9,8 +9,13 @@ from torch import Tensor, nn
 
 from pvd_mm.ops import dynamic_deconv2d
 from pvd_mm.ops.backends import check_backend
-from pvd_mm.ops.checks import (FORMULATIONS, check_choice, check_integer,
-                               check_odd, check_positive)
+from pvd_mm.ops.checks import (
+    FORMULATIONS,
+    check_choice,
+    check_integer,
+    check_odd,
+    check_positive,
+)
 
 from .association import RELU, PixelAssociation
 from .controls import CONTROLS

@@ -46,8 +46,8 @@ class PixelVotingDecoder(BaseModule):
         **step: Arguments of :class:`DecodingStep` and
             :class:`PixelAssociation`: ``groups``, ``vote_channels``,
             ``vote_norm``, ``vote_start``, ``vote_conv_size``, ``vote_gain``,
-            ``fuse_conv_size``, ``fuse_channels``, ``upsampling``, ``formulation``, ``backend``,
-            ``norm_cfg``, ``act_cfg``.
+            ``fuse_conv_size``, ``fuse_channels``, ``upsampling``,
+            ``formulation``, ``backend``, ``norm_cfg``, ``act_cfg``.
 
     ``kernel_size`` and each of ``**step`` may be a list with a value for each
     step, finest first.
