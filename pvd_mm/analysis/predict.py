@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pvd_mm.errors import UserError, some
+from pvd_mm.files import write_text
 
 from .image_files import (
     UnreadableImage,
@@ -151,11 +152,8 @@ class _Writer:
 
     def finish(self) -> Path:
         """Write the JSON file, whole or not at all."""
-        self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / self.json_name
-        partial = path.with_name(path.name + '.part')
-        partial.write_text(json.dumps(self.content))
-        partial.replace(path)
+        write_text(path, json.dumps(self.content))
         return path
 
 

@@ -29,7 +29,6 @@ data         test: class, split, number of images and of images per folder
 import hashlib
 import json
 import math
-import os
 import platform
 import re
 import shlex
@@ -47,6 +46,8 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
+
+from pvd_mm.files import write_text
 
 from .machine import describe_machine
 
@@ -190,15 +191,7 @@ def write_record(folder: str, record: dict) -> Path:
     path = out / ('-'.join(word for word in words if word) + '.json')
     if path.exists():
         return path  # the digest is in the name: it is the same record
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        with open(partial, 'w', encoding='utf-8') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, text)
     return path
 
 

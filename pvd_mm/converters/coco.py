@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pvd_mm.errors import AnnotationError, MissingDataError, UserError, some
-
-from .files import whole
+from pvd_mm.files import whole
 
 #: Images that the official files list
 IMAGES = {

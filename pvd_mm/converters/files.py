@@ -1,28 +1,13 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Reading and writing the files of a data set."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pvd_mm.errors import UserError
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file beside ``path``, which becomes it if all goes well: what an
-    interruption leaves is never taken for a finished file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+from pvd_mm.files import whole
 
 
 def load(path: Path, mode: str | None = None) -> np.ndarray:

@@ -7,9 +7,10 @@ reused, completed or refused, and nothing else is ever overwritten.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from pvd_mm.files import write_text
 
 _SMALLEST, _LARGEST = 64, 4096
 _MOST = 999_999  # scenes of a split; their numbers have six digits
@@ -126,15 +127,6 @@ def is_there(
 
 def mark(out: Path, parameters: dict, complete: bool) -> None:
     """Write the marker, and the folder if it is missing."""
-    out.mkdir(parents=True, exist_ok=True)
     content = dict(parameters, complete=complete)
     path = out / f'{parameters["sample"]}.json'
     write_text(path, json.dumps(content, indent=2) + '\n')
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a file that is either complete or not there."""
-    path = Path(path)
-    partial = path.with_name(path.name + '.part')
-    partial.write_text(text)
-    partial.replace(path)

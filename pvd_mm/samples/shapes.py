@@ -22,8 +22,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pvd_mm.files import write_text
+
 from .figures import FIGURES
-from .folder import check_scene, is_there, mark, sample_parameters, write_text
+from .folder import check_scene, is_there, mark, sample_parameters
 from .shapes_scene import SceneObject, ShapesScene
 
 VERSION = 1  # raise when the drawing changes, so that old samples are seen
