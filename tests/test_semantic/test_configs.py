@@ -47,7 +47,8 @@ def test_the_shipped_configs():
     for dataset, schedule in (('cityscapes-512x1024', '1xb4-90k'),
                               ('camvid-360x480', '1xb8-8k')):
         for model in ('pvd/pvd_r50-block', 'pvd/pvd_r50-stage',
-                      'pvd/pvd_r50-stage-w64', 'pvd/pvd_r18-stage',
+                      'pvd/pvd_r50-stage-w64', 'pvd/pvd_r50-full',
+                      'pvd/pvd_r18-stage', 'pvd/pvd_r18-full',
                       'pvd/pvd_r101-stage', 'deeplabv3/deeplabv3_r50-d8',
                       'deeplabv3/deeplabv3_r18-d8'):
             assert f'{model}_{schedule}_{dataset}.py' in CONFIGS
@@ -110,6 +111,9 @@ def test_methods_are_compared_under_one_protocol():
 @pytest.mark.parametrize('path', [
     'pvd/pvd_r50-block_1xb4-90k_cityscapes-512x1024.py',
     'pvd/pvd_r50-stage_1xb4-90k_cityscapes-512x1024.py',
+    'pvd/pvd_r50-full_1xb4-90k_cityscapes-512x1024.py',
+    'pvd/pvd_r18-full_1xb4-90k_cityscapes-512x1024.py',
+    'pvd/pvd_r50-full_1xb8-8k_camvid-360x480.py',
     'pvd/pvd_r50-block_1xb8-8k_camvid-360x480.py',
     'pvd/pvd_r18-full-c32_1xb4-1200_camvid-180x240.py'
 ])
