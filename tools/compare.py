@@ -20,7 +20,8 @@ def parse_args() -> argparse.Namespace:
         action='append',
         required=True,
         metavar='ARG',
-        help='NAME CONFIG CHECKPOINT [WORK_DIR], once per method; the figures '
+        help='NAME CONFIG CHECKPOINT [WORK_DIR], once per method, CONFIG a path '
+        'or the name of a shipped one; the figures '
         'are read from what `mim test` left in WORK_DIR, or else computed',
     )
     parser.add_argument(

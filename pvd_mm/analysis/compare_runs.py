@@ -15,6 +15,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
+from pvd_mm.launch import resolve_config
+
 WARM_UP = 2  # passes per method that are not timed
 _TIMED = 15  # passes per method that are timed, at least
 
@@ -25,7 +27,7 @@ class Run:
 
     Args:
         name (str): What the table calls it.
-        config (str): Path of its config.
+        config (str): Path of its config, or the name of a shipped one.
         checkpoint (str): Path of its checkpoint.
         work_dir (str, optional): Where ``mim test`` has left its figures
             (``<time>/<time>.json``). Defaults to None: they are computed.
@@ -65,16 +67,15 @@ def load(run: Run, device: str) -> Method:
     """Build a run's model with its weights, and its test data.
 
     Raises:
-        FileNotFoundError: The config or the checkpoint is missing.
+        LaunchError: There is no such config.
+        FileNotFoundError: The checkpoint is missing.
         ValueError: The checkpoint is not of the config's model.
     """
-    for what in ('config', 'checkpoint'):
-        path = getattr(run, what)
-        if not osp.isfile(path):
-            raise FileNotFoundError(
-                f"run '{run.name}': the {what} '{path}' does not exist."
-            )
-    cfg = Config.fromfile(run.config)
+    cfg = Config.fromfile(resolve_config(run.config))
+    if not osp.isfile(run.checkpoint):
+        raise FileNotFoundError(
+            f"run '{run.name}': the checkpoint '{run.checkpoint}' does not exist."
+        )
     init_default_scope(scope_of(cfg))
     dataset = DATASETS.build(dict(cfg.test_dataloader.dataset, lazy_init=False))
     # built, not initialized: pretrained weights are not downloaded
