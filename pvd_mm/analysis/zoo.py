@@ -121,8 +121,10 @@ def segmentors_table(records: Sequence[dict]) -> str:
         head_cfg = Config.fromfile(find_shipped(name)).model.decode_head
         kind = ['baseline', NONE]
         if head_cfg.type == 'PVDHead':
-            kind = [str(len(head_cfg.in_channels) - 1),
-                    str(head_cfg.get('vote_channels', 'maps'))]
+            width = head_cfg.get('vote_channels', 'maps')
+            if isinstance(width, (list, tuple)):
+                width = f'{min(width)} to {max(width)}'
+            kind = [str(len(head_cfg.in_channels) - 1), str(width)]
         label = f'`{_short(name)}`'
         label += ", the paper's" if name in _of_the_paper(about) else ''
         rows.append([label, *kind, *_counts(
