@@ -76,7 +76,7 @@ say "The $SAMPLE sample"
 
 if [ "$TASK" = semantic ]; then
     method DeepLabv3 deeplabv3 deeplabv3_r18-d8
-    method PVD pvd pvd_r18-stage
+    method PVD pvd pvd_r18-full
 else
     method 'Mask R-CNN' mask_rcnn mask-rcnn_r18-c4
     method PVD pvd_mask_rcnn pvd-mask-rcnn_r18-c4
