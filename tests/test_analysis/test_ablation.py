@@ -1,11 +1,13 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """A grid of trainings: what it says, what is trained, resumed and drawn."""
+import inspect
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from mmengine.config import Config, DictAction
 
@@ -91,6 +93,9 @@ def test_shipped_grids(path):
             if '.custom_keys.' in key:  # of parameters that there are
                 part = key.split('.custom_keys.')[1].split('.')[0]
                 assert any(part in name for name, _ in model.named_parameters())
+            elif key.startswith('optim_wrapper.optimizer.'):  # torch's own
+                optimizer = getattr(torch.optim, cfg.optim_wrapper.optimizer.type)
+                assert key.split('.')[-1] in inspect.signature(optimizer).parameters
             else:
                 assert key.split('.')[-1] in str(plain) or 'model' in key
 
