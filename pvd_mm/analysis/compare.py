@@ -86,8 +86,7 @@ def compare(
         ``picture`` (paths).
 
     Raises:
-        LaunchError: There is no such config.
-        FileNotFoundError: A checkpoint or work directory is missing.
+        FileNotFoundError: A config, checkpoint or work directory is missing.
         ValueError: There is no run, two have the same name, their test data
             differ, or a checkpoint is not of its config's model.
     """

@@ -15,7 +15,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
-from pvd_mm.launch import resolve_config
+from pvd_mm.launch import LaunchError, resolve_config
 
 WARM_UP = 2  # passes per method that are not timed
 _TIMED = 15  # passes per method that are timed, at least
@@ -67,11 +67,15 @@ def load(run: Run, device: str) -> Method:
     """Build a run's model with its weights, and its test data.
 
     Raises:
-        LaunchError: There is no such config.
-        FileNotFoundError: The checkpoint is missing.
+        FileNotFoundError: The config or the checkpoint is missing.
         ValueError: The checkpoint is not of the config's model.
     """
-    cfg = Config.fromfile(resolve_config(run.config))
+    try:
+        cfg = Config.fromfile(resolve_config(run.config))
+    except LaunchError as error:
+        raise FileNotFoundError(
+            f"run '{run.name}': the config '{run.config}' does not exist. {error}"
+        ) from error
     if not osp.isfile(run.checkpoint):
         raise FileNotFoundError(
             f"run '{run.name}': the checkpoint '{run.checkpoint}' does not exist."

@@ -183,7 +183,6 @@ def write_record(folder: str, record: dict) -> Path:
         Path: Its file.
     """
     out = Path(folder) / FOLDER
-    out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1, ensure_ascii=False) + '\n'
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     words = [record['kind'], Path(record.get('config', '')).stem,

@@ -104,8 +104,6 @@ class DecodingStep(BaseModule):
         check_odd('fuse_conv_size', fuse_conv_size)
         check_positive('vote_gain', vote_gain)
         check_backend(backend)  # refuses an unknown one
-        if fuse_channels is not None:
-            check_integer('fuse_channels', fuse_channels, 1)
         gain = depth**-0.5
         association = PixelAssociation(
             in_channels,
@@ -121,6 +119,7 @@ class DecodingStep(BaseModule):
                              f'channels, but got groups={groups}')
         self.hidden = None
         if fuse_channels is not None:
+            check_integer('fuse_channels', fuse_channels, 1)
             self.hidden = ConvModule(
                 fuse_channels,
                 channels,

@@ -14,7 +14,6 @@ from pvd_mm.analysis.compare import Run, compare, most_different
 from pvd_mm.analysis.compare_runs import read_figures
 from pvd_mm.analysis.compare_table import COSTS, Column, markdown
 from pvd_mm.analysis.complexity import model_complexity
-from pvd_mm.launch import LaunchError
 from pvd_mm.samples import make_street_sample
 
 register_all_modules()
@@ -179,7 +178,7 @@ def test_mistakes(runs, tmp_path):
         compare([], str(tmp_path))
     with pytest.raises(ValueError, match='not distinct'):
         compare([coarse, coarse], str(tmp_path))
-    with pytest.raises(LaunchError, match='none.py'):
+    with pytest.raises(FileNotFoundError, match="'x'.*config 'none.py'"):
         compare([Run('x', 'none.py', coarse.checkpoint)], str(tmp_path))
     with pytest.raises(FileNotFoundError, match="checkpoint 'none.pth'"):
         compare([Run('x', coarse.config, 'none.pth')], str(tmp_path))

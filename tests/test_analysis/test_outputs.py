@@ -28,4 +28,4 @@ def test_force(run_tool, tmp_path):
     (tmp_path / 'compare.json').touch()
     said = run_tool('compare', '--run', 'A', 'none.py', 'none.pth', '--out',
                     tmp_path, '--force', ok=False)
-    assert 'Config not found: none.py' in said
+    assert "'none.py' does not exist" in said
