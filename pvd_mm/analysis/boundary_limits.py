@@ -47,8 +47,11 @@ def labels_through_stride(labels: np.ndarray, size: Sequence[int], stride: int,
     seen = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
     shares = np.stack([seen == k for k in range(num_classes)]).astype(np.float32)
     blocks = F.avg_pool2d(torch.from_numpy(shares)[None], stride, ceil_mode=True)
-    whole = F.interpolate(blocks, labels.shape, mode='bilinear', align_corners=False)
-    return whole[0].argmax(0).numpy()
+    # the last blocks may reach beyond the image
+    reach = [round(count * stride * full / side) for count, full, side in zip(
+        blocks.shape[2:], labels.shape, size)]
+    whole = F.interpolate(blocks, reach, mode='bilinear', align_corners=False)
+    return whole[0, :, :labels.shape[0], :labels.shape[1]].argmax(0).numpy()
 
 
 def labels_with_true_outlines(predicted: np.ndarray, labels: np.ndarray,
