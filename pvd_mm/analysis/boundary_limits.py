@@ -10,6 +10,7 @@ the true outlines, where each segment has the class that a segmentor gives to
 most of it, are what it would reach if it drew outlines perfectly.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 import cv2
@@ -18,13 +19,11 @@ import torch
 import torch.nn.functional as F
 
 from pvd_mm.errors import UserError
-from pvd_mm.semantic.boundary_iou import BoundaryIoUMetric
+from pvd_mm.semantic.boundary_iou import BoundaryIoUMetric, mean_of_seen
 
-from .compare_runs import Run, check_same_data, load, predict
-from .compare_semantic import labels_of
+from .compare_runs import Run, load_all, predict
+from .compare_semantic import IGNORED, labels_of
 from .markdown import markdown_table
-
-_IGNORED = 255
 
 
 def labels_through_stride(labels: np.ndarray, size: Sequence[int], stride: int,
@@ -69,7 +68,7 @@ def labels_with_true_outlines(predicted: np.ndarray, labels: np.ndarray,
         segment is a connected region of one class.
     """
     result = predicted.astype(np.int64)
-    for k in np.setdiff1d(np.unique(labels), [_IGNORED]):
+    for k in np.setdiff1d(np.unique(labels), [IGNORED]):
         number, segments = cv2.connectedComponents(
             (labels == k).astype(np.uint8), connectivity=8)
         counts = np.bincount(
@@ -101,26 +100,23 @@ def boundary_limits(runs: Sequence[Run],
         it is and with the true outlines.
 
     Raises:
-        UserError: A run is not a segmentor, or the runs are not tested on the
-            same data.
+        UserError: The runs are not segmentors.
         FileNotFoundError, ValueError: See
-            :func:`~pvd_mm.analysis.compare_runs.load`.
+            :func:`~pvd_mm.analysis.compare_runs.load_all`.
     """
-    methods = [load(run, device) for run in runs]
+    methods = load_all(runs, device)
     for method in methods:
         if method.scope != 'mmseg':
             raise UserError(f"'{method.run.name}' is of {method.scope}; only "
                             'segmentors have a boundary IoU')
-    check_same_data(methods)
     data = methods[0].dataset
     number = len(data.metainfo['classes'])
     metrics = [BoundaryIoUMetric(ratio, prefix='boundary') for ratio in ratios]
-    sums: dict[str, list] = {}
+    areas = defaultdict(lambda: [[] for _ in metrics])  # of each image
 
     def add(name: str, found: np.ndarray, labels: np.ndarray) -> None:
-        counts = [metric.areas(found, labels, number) for metric in metrics]
-        before = sums.get(name)
-        sums[name] = counts if before is None else list(map(np.add, before, counts))
+        for metric, images in zip(metrics, areas[name], strict=True):
+            images.append(metric.areas(found, labels, number))
 
     for index in progress(range(len(data))):
         samples = [predict(method, index) for method in methods]
@@ -134,14 +130,13 @@ def boundary_limits(runs: Sequence[Run],
             add(method.run.name, found, labels)
             add(f'{method.run.name}, with the true outlines',
                 labels_with_true_outlines(found, labels, number), labels)
-    return [_row(name, counts) for name, counts in sums.items()]
+    return [_row(name, *by_ratio) for name, by_ratio in areas.items()]
 
 
-def _row(name: str, counts: Sequence[np.ndarray]) -> dict:
-    with np.errstate(invalid='ignore'):  # 0 / 0 = nan: an absent class
-        near = [float(np.nanmean(one[0] / one[1])) for one in counts]
-        mask = float(np.nanmean(counts[0][2] / counts[0][3]))
-    return dict(name=name, mIoU=100 * mask, boundary_iou=[100 * one for one in near])
+def _row(name: str, *by_ratio: Sequence[np.ndarray]) -> dict:
+    ious = [BoundaryIoUMetric.ious(images) for images in by_ratio]
+    return dict(name=name, mIoU=mean_of_seen(ious[0][1]),
+                boundary_iou=[mean_of_seen(boundary) for boundary, _ in ious])
 
 
 def table(rows: Sequence[dict], ratios: Sequence[float]) -> str:

@@ -23,8 +23,7 @@ from .compare_runs import (
     Method,
     Run,
     add_passes,
-    check_same_data,
-    load,
+    load_all,
     predict,
     read_figures,
 )
@@ -90,14 +89,8 @@ def compare(
         ValueError: There is no run, two have the same name, their test data
             differ, or a checkpoint is not of its config's model.
     """
-    if not runs:
-        raise ValueError('compare: give at least one run.')
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        raise ValueError(f'compare: the names {names} are not distinct.')
     register_all_modules()
-    methods = [load(run, device) for run in runs]
-    check_same_data(methods)
+    methods = load_all(runs, device)
     first = methods[0]
     init_default_scope(first.scope)
     task = TASKS[first.scope](first.dataset, focus)
@@ -135,7 +128,7 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     chosen = most_different(leads, images)
     grid = [_pictures(methods, task, index) for index in chosen]
-    titles = ['Image', 'Ground truth', *names]
+    titles = ['Image', 'Ground truth', *(run.name for run in runs)]
     draw_grid(titles, grid, task.legend(), out / 'compare.png')
     table = markdown(rows, [*task.columns, *COSTS])
     (out / 'compare.md').write_text(table + '\n')

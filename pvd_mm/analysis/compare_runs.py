@@ -88,6 +88,24 @@ def load(run: Run, device: str) -> Method:
     return Method(run, cfg, model.to(device).eval(), dataset)
 
 
+def load_all(runs: Sequence[Run], device: str) -> list[Method]:
+    """Load runs that are compared.
+
+    Raises:
+        ValueError: There is no run, two have the same name, or their test
+            data differ (:func:`check_same_data`); and what :func:`load`
+            raises.
+    """
+    if not runs:
+        raise ValueError('give at least one run.')
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        raise ValueError(f'the names {names} are not distinct.')
+    methods = [load(run, device) for run in runs]
+    check_same_data(methods)
+    return methods
+
+
 def _load_weights(model: nn.Module, run: Run) -> None:
     content = torch.load(run.checkpoint, map_location='cpu', weights_only=True)
     weights = content.get('state_dict', content)

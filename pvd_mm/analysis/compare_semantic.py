@@ -8,7 +8,7 @@ from mmengine.registry import METRICS
 from .compare_table import Column
 from .picture_grid import Cell
 
-_IGNORED = 255
+IGNORED = 255
 
 
 class LabelPainter:
@@ -36,8 +36,8 @@ class LabelPainter:
             for i, name in enumerate(self.meta['classes'])
             if self.shown[i]
         ]
-        if self.shown[_IGNORED]:
-            entries.append(('unlabelled', self.palette[_IGNORED] / 255))
+        if self.shown[IGNORED]:
+            entries.append(('unlabelled', self.palette[IGNORED] / 255))
         return entries
 
 
@@ -81,7 +81,7 @@ class SemanticTask(LabelPainter):
     def quality(self, sample) -> int:
         """The number of pixels that are labelled right."""
         pred, truth = labels_of(sample.pred_sem_seg), labels_of(sample.gt_sem_seg)
-        return int((pred == truth)[truth != _IGNORED].sum())
+        return int((pred == truth)[truth != IGNORED].sum())
 
     def draw_truth(self, sample, image: np.ndarray) -> Cell:
         """The ground truth of a sample in its colours."""
@@ -90,7 +90,7 @@ class SemanticTask(LabelPainter):
     def draw_prediction(self, sample, image: np.ndarray) -> Cell:
         """The labels of a sample in their colours."""
         pred, truth = labels_of(sample.pred_sem_seg), labels_of(sample.gt_sem_seg)
-        known = truth != _IGNORED
+        known = truth != IGNORED
         right = 100 * (pred == truth)[known].mean() if known.any() else 0
         return Cell(self.paint(pred), f'{right:.1f} % of pixels right')
 

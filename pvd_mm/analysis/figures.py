@@ -13,12 +13,10 @@ from pvd_mm.errors import UserError
 
 from .compare_instance import ObjectPainter, detections_of, match, truth_of
 from .compare_runs import Run
-from .compare_semantic import LabelPainter, labels_of
+from .compare_semantic import IGNORED, LabelPainter, labels_of
 from .image_files import UnreadableImage, check_out_file, find_images, read_image
 from .inferencers import load_inferencer
 from .picture_grid import Cell, draw_grid
-
-_IGNORED = 255
 
 
 def draw_figures(
@@ -226,7 +224,7 @@ class _LabelFigure(LabelPainter):
         if truth is None:
             return cell
         right = self._truth(truth, image)
-        known = right != _IGNORED
+        known = right != IGNORED
         share = 100 * (labels == right)[known].mean() if known.any() else 0
         return cell._replace(caption=f'{share:.1f} % of pixels right')
 

@@ -55,6 +55,13 @@ def boundary_region(
     return region
 
 
+def mean_of_seen(values: np.ndarray) -> float:
+    """The mean over classes, without the absent ones, which are nan; nan if
+    all are."""
+    seen = values[~np.isnan(values)]
+    return float(np.mean(seen)) if len(seen) else float('nan')
+
+
 @METRICS.register_module()
 class BoundaryIoUMetric(BaseMetric):
     """Boundary IoU per class, for semantic segmentation.
@@ -235,6 +242,21 @@ class BoundaryIoUMetric(BaseMetric):
             rows.append(count(in_pred, pred) + count(in_truth, truth) - both)
         return np.stack(rows).astype(np.int64)
 
+    @staticmethod
+    def ious(results: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Boundary IoU and IoU of each class.
+
+        Args:
+            results (Sequence[np.ndarray]): Of images, see :meth:`areas`.
+
+        Returns:
+            tuple[np.ndarray, np.ndarray]: (K,) each, in percent, nan for a
+            class that appears nowhere.
+        """
+        near, near_all, mask, mask_all = np.sum(results, axis=0)
+        with np.errstate(divide='ignore', invalid='ignore'):
+            return 100 * near / near_all, 100 * mask / mask_all
+
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Sum up the images.
 
@@ -251,10 +273,7 @@ class BoundaryIoUMetric(BaseMetric):
                 'BoundaryIoUMetric: no image was evaluated; process() has '
                 'to be called before the metrics are computed.'
             )
-        near, near_all, mask, mask_all = np.sum(results, axis=0)
-        with np.errstate(divide='ignore', invalid='ignore'):
-            boundary = 100 * near / near_all  # 0 / 0 = nan: absent
-            iou = 100 * mask / mask_all
+        boundary, iou = self.ious(results)
 
         table = PrettyTable()
         table.add_column('Class', list(classes))
@@ -262,9 +281,7 @@ class BoundaryIoUMetric(BaseMetric):
         logger = MMLogger.get_current_instance()
         print_log('per class boundary IoU:\n' + table.get_string(), logger)
 
-        seen = boundary[~np.isnan(boundary)]
-        mean = float(np.mean(seen)) if len(seen) else float('nan')
-        metrics = {'mBoundaryIoU': round(mean, 2)}
+        metrics = {'mBoundaryIoU': round(mean_of_seen(boundary), 2)}
         for name in self.report_classes:
             i = classes.index(name)
             metrics[f'IoU.{name}'] = round(float(iou[i]), 2)

@@ -85,6 +85,8 @@ def test_the_tool(segmentor, run_tool):
 def test_bad_input(segmentor, detector, run_tool, tmp_path):
     with pytest.raises(UserError, match='is of mmdet'):
         boundary_limits([Run('detector', *detector)])
+    with pytest.raises(ValueError, match='not distinct'):
+        boundary_limits([Run('PVD', *segmentor)] * 2)
     assert 'does not exist' in run_tool(
         'boundary_limits', '--run', 'PVD', segmentor[0], tmp_path / 'none.pth',
         ok=False)
