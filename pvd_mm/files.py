@@ -1,17 +1,65 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Files that are either complete or not there."""
+"""Folders and files that a program writes: whole ones, where the way is free."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import UserError
+
+
+class BlockedPathError(UserError, NotADirectoryError):
+    """A folder that is to be written into cannot be one."""
+
+
+def check_folder(folder: str | os.PathLike) -> None:
+    """Can a folder be written into, or made?
+
+    Args:
+        folder (str | PathLike): The folder; it and those above it may be missing.
+
+    Raises:
+        BlockedPathError: A part of its path is a file, a link that leads nowhere,
+            or a folder that may not be written into; names that part.
+    """
+    path = Path(os.path.abspath(folder))
+    part = next(part for part in (path, *path.parents) if os.path.lexists(part))
+    if part.is_dir():
+        if os.access(part, os.W_OK | os.X_OK):
+            return
+        what = 'may not be written into'
+    elif part.is_symlink() and not part.exists():
+        what = f'is a link to {os.readlink(part)}, which does not exist'
+    else:
+        what = 'is a file'
+    raise BlockedPathError(f'cannot write into the folder {folder}: {part} {what}.')
+
+
+def make_folder(folder: str | os.PathLike) -> Path:
+    """Make a folder and those above it, where they are missing.
+
+    Returns:
+        Path: The folder.
+
+    Raises:
+        BlockedPathError: As :func:`check_folder` says.
+    """
+    check_folder(folder)
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A file beside ``path``, which becomes it if all goes well: what an
-    interruption leaves is never taken for a finished file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    interruption leaves is never taken for a finished file.
+
+    Raises:
+        BlockedPathError: Its folder cannot be made.
+    """
+    make_folder(path.parent)
     partial = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
         yield partial

@@ -23,6 +23,7 @@ from mmengine.runner import CheckpointLoader, Runner, find_latest_checkpoint
 
 from . import register_all_modules
 from .errors import UserError
+from .files import check_folder
 from .runtime import fit_checkpoint
 from .shipped import find_shipped, missing_config_message
 
@@ -228,7 +229,12 @@ def add_hooks(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that the config asks for."""
+    """Build the runner that the config asks for.
+
+    Raises:
+        BlockedPathError: If the work dir cannot be a folder.
+    """
+    check_folder(cfg.work_dir)
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
@@ -431,6 +437,8 @@ def test(config: str,
     cfg = load_config(config, work_dir, cfg_options, launcher)
     cfg.load_from = checkpoint
     cfg.resume = False
+    for folder in filter(None, (show_dir, out and os.path.dirname(out))):
+        check_folder(folder)
     if show or show_dir:
         _show_predictions(cfg, show, show_dir, wait_time)
     if tta:

@@ -1,5 +1,9 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+import runpy
+import sys
+
 import pytest
+from packaging_helpers import ROOT
 
 SCOPES = dict(test_semantic='mmseg', test_instance='mmdet')
 
@@ -18,3 +22,24 @@ def _fresh_mmengine(request):
     scope = SCOPES.get(request.path.parent.name)
     if scope:
         init_default_scope(scope)
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """Runs a tool in this process, which has imported everything, and gives
+    what it prints. Arguments as of ``packaging_helpers.tool``."""
+
+    def run(name, *words, ok=True):
+        path = str(ROOT / 'tools' / f'{name}.py')
+        monkeypatch.setattr(sys, 'argv', [path, *map(str, words)])
+        try:
+            runpy.run_path(path, run_name='__main__')
+        except SystemExit as end:
+            assert ok is not bool(end.code), end.code
+            if isinstance(end.code, str):
+                print(end.code)
+        else:
+            assert ok
+        return ''.join(capsys.readouterr())
+
+    return run

@@ -15,6 +15,7 @@ from pvd_mm.analysis.ablation import (
     update_blocks,
 )
 from pvd_mm.errors import UserError
+from pvd_mm.files import check_folder, make_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,6 +43,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
+        check_folder(args.out)
         grid = load_grid(args.grid)
         failed = [] if args.tables_only or args.update else run(
             grid, args.out, args.data, args.jobs, args.only)
@@ -56,8 +58,7 @@ def main() -> None:
         print(page)
     if pages:
         return
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(args.out)
     (out / 'tables.md').write_text(text + '\n', encoding='utf-8')
     for title in grid.tables:
         plot(grid, title, results, str(out / f'{title.replace(" ", "_")}.png'))

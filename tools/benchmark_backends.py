@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from pvd_mm import register_all_modules
+from pvd_mm.errors import UserError
+from pvd_mm.files import check_folder
 from pvd_mm.launch import LaunchError, load_config
 from pvd_mm.ops.backends import BACKENDS
 
@@ -33,6 +35,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=int, help='threads on a CPU')
     parser.add_argument('--out', help='folder for a record of it')
     args = parser.parse_args()
+    try:
+        check_folder(args.out or '.')
+    except UserError as error:
+        parser.error(f'--out: {error}')
     if min(args.batch_size, args.pairs, *(args.size or [1])) < 1:
         parser.error('--size, --batch-size and --pairs must be at least 1')
     if len(set(args.backends)) < 2:

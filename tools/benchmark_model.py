@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from pvd_mm import register_all_modules
+from pvd_mm.errors import UserError
+from pvd_mm.files import check_folder, make_folder
 from pvd_mm.launch import LaunchError, load_config
 
 
@@ -53,6 +55,11 @@ def parse_args() -> argparse.Namespace:
     if there and not args.force:
         parser.error(f'--out: {" and ".join(there)} exist already; choose '
                      'another name, or replace them with --force')
+    try:
+        for path in args.files:
+            check_folder(path.parent)
+    except UserError as error:
+        parser.error(f'--out: {error}')
     for name in ('size', 'batch_size', 'rounds', 'train_rounds', 'rois', 'objects'):
         given = getattr(args, name)
         if given is not None and np.min(given) < 1:
@@ -112,7 +119,7 @@ def main() -> None:
     print(table)
     if args.out:
         data, text = args.files
-        data.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(data.parent)
         text.write_text(table, encoding='utf-8')
         data.write_text(json.dumps(dict(title=title, results=results), indent=2),
                         encoding='utf-8')

@@ -16,12 +16,13 @@ import torch  # noqa: E402
 from pvd_mm.analysis.op_contestants import DTYPES, Settings, check  # noqa: E402
 from pvd_mm.analysis.op_report import (  # noqa: E402
     FILES,
-    check_folder,
+    results_folder,
     summary_text,
     write,
 )
 from pvd_mm.analysis.op_speed import measure  # noqa: E402
 from pvd_mm.analysis.records import new_record, write_record  # noqa: E402
+from pvd_mm.errors import UserError  # noqa: E402
 from pvd_mm.ops.checks import FORMULATIONS  # noqa: E402
 
 
@@ -61,8 +62,8 @@ def parse_args() -> argparse.Namespace:
     try:
         args.settings = check(
             Settings(**{name: getattr(args, name) for name in names}))
-        args.folder = check_folder(args.out, args.force)
-    except ValueError as error:
+        args.folder = results_folder(args.out, args.force)
+    except (UserError, ValueError) as error:
         parser.error(str(error))
     return args
 

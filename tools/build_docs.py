@@ -4,6 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from pvd_mm.errors import UserError
+from pvd_mm.files import check_folder
+
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 
 
@@ -29,6 +32,10 @@ def main() -> int:
         sys.exit(f'build_docs: {args.source} has no conf.py; the pages are in a '
                  'checkout of pvd_mm, not in its wheel')
     site = args.out / 'html'
+    try:
+        check_folder(site)
+    except UserError as error:
+        sys.exit(f'build_docs: {error}')
     # Everything anew: a second build would not repeat the warnings of pages
     # that have not changed.
     status = build_main([

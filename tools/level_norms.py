@@ -56,7 +56,7 @@ def overrides(text: str) -> dict:
 
 def main() -> None:
     args = parse_args()
-    out = Path(args.out).resolve()
+    out = Path(args.out).absolute()
     recorded = []
     files = [out / f'level_norms.{end}' for end in ('md', 'json', 'png')]
     try:

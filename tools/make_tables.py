@@ -13,6 +13,7 @@ from pvd_mm.analysis.op_report import draw
 from pvd_mm.analysis.pages import NAMES, make_tables, update_page
 from pvd_mm.analysis.records import read_records, records_of
 from pvd_mm.errors import UserError
+from pvd_mm.files import make_folder
 
 
 def parse_args() -> argparse.Namespace:
@@ -81,7 +82,7 @@ def main() -> None:
         check_new(content, args.force)
     except UserError as error:
         sys.exit(f'make_tables: {error}')
-    Path(args.out).mkdir(parents=True, exist_ok=True)
+    make_folder(args.out)
     for path, one in content.items():
         if path.suffix == '.png':
             draw(one, str(path))

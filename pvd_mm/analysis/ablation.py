@@ -25,6 +25,7 @@ from typing import IO
 import yaml
 
 from pvd_mm.errors import MissingDataError, UserError
+from pvd_mm.files import make_folder
 from pvd_mm.launch import resolve_config
 
 from .markdown import fill_blocks, markdown_table
@@ -292,7 +293,7 @@ def _mim(words: Sequence[str], what: str, log: Path) -> None:
 def _run(trial: Trial, seed: int, out: Path, data: str | None,
          metrics: Sequence[str], jobs: int) -> dict:
     work_dir, what = out / trial.folder(seed), f'{trial.name}, seed {seed}'
-    work_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(work_dir)
     train = command('train', trial, seed, str(work_dir), data)
     last = work_dir / 'last_checkpoint'
     if last.is_file() and Path(last.read_text().strip()).is_file():
@@ -371,8 +372,7 @@ def run(grid: Grid,
     if data and not Path(data).is_dir():
         raise MissingDataError(f'the data in {data} does not exist.')
     data = data and str(Path(data).resolve()) + '/'
-    folder, lock, failed = Path(out).resolve(), Lock(), []
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, lock, failed = make_folder(out).resolve(), Lock(), []
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     held = _lock(folder)
     if jobs > 1:

@@ -9,13 +9,13 @@ What segmentors and detectors have in common; what differs is in
 import json
 import os.path as osp
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 from mmengine.registry import init_default_scope
 
 from pvd_mm import register_all_modules
+from pvd_mm.files import make_folder
 
 from .compare_instance import InstanceTask
 from .compare_runs import (
@@ -85,10 +85,12 @@ def compare(
         ``picture`` (paths).
 
     Raises:
+        BlockedPathError: ``out_dir`` cannot be a folder.
         FileNotFoundError: A config, checkpoint or work directory is missing.
         ValueError: There is no run, two have the same name, their test data
             differ, or a checkpoint is not of its config's model.
     """
+    out = make_folder(out_dir)
     register_all_modules()
     methods = load_all(runs, device)
     first = methods[0]
@@ -124,8 +126,6 @@ def compare(
             method.figures.update(metric.evaluate(len(indices)))
     rows = [_row(method, task) for method in methods]
 
-    out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
     chosen = most_different(leads, images)
     grid = [_pictures(methods, task, index) for index in chosen]
     titles = ['Image', 'Ground truth', *(run.name for run in runs)]

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pvd_mm.errors import MissingDataError, UserError, some
+from pvd_mm.files import check_folder, make_folder
 
 #: What a file in a folder ends with to be taken for an image; mmdet's list.
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
@@ -132,11 +133,10 @@ def check_out_dir(out_dir: str, force: bool) -> Path:
         Path: The folder, absolute.
 
     Raises:
-        UserError: It is a file, or it holds something and not ``force``.
+        UserError: It cannot be a folder, or it holds something and not ``force``.
     """
     out = Path(os.path.abspath(out_dir))
-    if out.exists() and not out.is_dir():
-        raise UserError(f"the output folder '{out_dir}' is a file.")
+    check_folder(out_dir)
     if out.is_dir() and any(out.iterdir()) and not force:
         raise UserError(
             f"the output folder '{out_dir}' is not empty; choose another one, or "
@@ -166,7 +166,7 @@ def check_out_file(path: str, force: bool, suffix: str = '.png') -> Path:
         raise UserError(
             f"'{path}' exists already; choose another name, or replace it with --force."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     return out
 
 
@@ -178,8 +178,11 @@ def check_new(paths: Iterable[str | Path], force: bool) -> None:
         force (bool): Whether they may be replaced.
 
     Raises:
-        UserError: Some exist and not ``force``.
+        UserError: Some exist and not ``force``, or their folder cannot be made.
     """
+    paths = list(paths)
+    for folder in {Path(path).parent for path in paths}:
+        check_folder(folder)
     there = [path for path in paths if Path(path).exists()]
     if there and not force:
         raise UserError(

@@ -11,6 +11,7 @@ from typing import Optional
 
 import torch
 
+from pvd_mm.files import check_folder, make_folder
 from pvd_mm.ops.backends import BACKENDS, FASTEST
 
 from .markdown import markdown_table
@@ -47,15 +48,15 @@ NOTES = {
 }
 
 
-def check_folder(out: str, force: bool = False) -> Path:
+def results_folder(out: str, force: bool = False) -> Path:
     """The folder for the results, which need not exist.
 
     Raises:
-        ValueError: If it is a file, or holds results and ``force`` is False.
+        BlockedPathError: If it cannot be a folder.
+        ValueError: If it holds results and ``force`` is False.
     """
     folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f'{out} is not a folder')
+    check_folder(folder)
     there = [name for name in FILES if (folder / name).exists()]
     if there and not force:
         raise ValueError(
@@ -391,7 +392,7 @@ def write(result: dict, folder: Path) -> 'list[Path]':
     Returns:
         list[Path]: What was written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     data, text, picture = (folder / name for name in FILES)
     data.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     text.write_text(markdown(result), encoding='utf-8')

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from pvd_mm.errors import MissingDataError
+from pvd_mm.files import make_folder
 from pvd_mm.launch import adapt_to_cpu, add_hooks, build_runner, load_config
 
 from .markdown import markdown_table
@@ -153,8 +154,7 @@ def overfit(configs: Sequence[str],
     source = Path(data_root) / 'annotations/instances_train2017.json'
     if not source.is_file():
         raise MissingDataError(f'overfit: {source} does not exist.')
-    out = Path(out_dir).resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(out_dir).resolve()
     chosen = choose_images(json.loads(source.read_text()), images)
     ann_file = out / f'first_{images}.json'
     ann_file.write_text(json.dumps(chosen))

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pvd_mm.errors import UserError, some
-from pvd_mm.files import write_text
+from pvd_mm.files import make_folder, write_text
 
 from .image_files import (
     UnreadableImage,
@@ -175,7 +175,7 @@ class _LabelWriter(_Writer):
     def add(self, path: Path, name: Path, sample) -> None:
         labels = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
         file = self.out / 'labels' / f'{name}.png'
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         Image.fromarray(labels).save(file)
         self.content['images'].append(
             dict(

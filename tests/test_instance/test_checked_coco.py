@@ -3,9 +3,7 @@
 
 import copy
 import json
-import os
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +14,7 @@ from mmdet.utils import register_all_modules
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from pycocotools import mask as rle_ops
+from real_data import COCO_TINY, needs_coco
 from torch.utils.data import DataLoader
 
 from pvd_mm.errors import AnnotationError, MissingDataError, UserError
@@ -30,11 +29,6 @@ from pvd_mm.instance.checked_coco import (
 
 register_all_modules(init_default_scope=False)
 
-SHARED = Path(
-    os.environ.get('PVD_MM_SHARED_DATA', '')
-    or Path(__file__).parents[2] / '../shared/data'
-)
-TINY = SHARED / 'coco_tiny'
 HEIGHT, WIDTH = 20, 30
 PIPELINE = [
     dict(type='LoadImageFromFile'),
@@ -189,11 +183,11 @@ def test_in_the_workers_of_a_loader(tmp_path):
     assert 'Traceback' not in text
 
 
-@pytest.mark.skipif(not TINY.is_dir(), reason=f'needs {TINY}')
+@needs_coco
 @pytest.mark.parametrize('part', ['train2017', 'val2017'])
 def test_coco_passes(part):
     config = dict(
-        data_root=str(TINY),
+        data_root=str(COCO_TINY),
         ann_file=f'annotations/instances_{part}.json',
         data_prefix=dict(img=f'{part}/'),
         filter_cfg=dict(filter_empty_gt=True, min_size=32),

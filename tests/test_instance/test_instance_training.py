@@ -1,7 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Shipped detectors, made narrow, through the launcher on COCO files."""
 import json
-import os
 import pickle
 import shutil
 from pathlib import Path
@@ -9,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from instance_helpers import PVD, ROOT, narrow
+from instance_helpers import PVD, narrow
 from packaging_helpers import losses, python, tool
 from PIL import Image
+from real_data import COCO_TINY, needs_coco
 
 from pvd_mm import launch
-
-SHARED = Path(os.environ.get('PVD_MM_SHARED_DATA') or ROOT / '../shared/data')
 
 CONFIG = '''
 _base_ = 'pvd_mm::{family}/{name}_1x_coco.py'
@@ -268,14 +266,13 @@ def test_the_wing_needs_no_mmseg():
     assert 'pvd_mm.instance' in out
 
 
-@pytest.mark.skipif(not (SHARED / 'coco_tiny').is_dir(),
-                    reason=f'no coco_tiny in {SHARED}')
+@needs_coco
 @pytest.mark.parametrize('name', PVD)
 def test_coco_with_a_shipped_config(name, tmp_path):
     """Trained, tested and drawn; nothing is overridden but where the data is,
     its size, the schedule, and what follows from so short a one: no weights
     to start with, and detections of any score."""
-    root = str(SHARED / 'coco_tiny')
+    root = str(COCO_TINY)
     options = {
         'train_cfg.max_epochs': 1, 'train_cfg.val_begin': 9,
         'default_hooks.logger.interval': 1,

@@ -1,7 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """CamVid: the layout on made files, and the real data where it is."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -9,16 +8,12 @@ import numpy as np
 import pytest
 from mmseg.registry import DATASETS
 from mmseg.utils import register_all_modules
+from real_data import CAMVID, needs_camvid
 
 from pvd_mm.semantic.camvid import CamVidDataset
 
 register_all_modules()
 
-SHARED = Path(
-    os.environ.get('PVD_MM_SHARED_DATA', '')
-    or Path(__file__).parents[2] / '../shared/data'
-)
-CAMVID = SHARED / 'camvid'
 TRAIN = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
@@ -104,7 +99,7 @@ def test_missing_split_says_where_to_get_it(tmp_path):
         build(tmp_path, 'test', TEST)
 
 
-@pytest.mark.skipif(not CAMVID.is_dir(), reason=f'the CamVid data is not at {CAMVID}')
+@needs_camvid
 class TestRealCamVid:
     @pytest.mark.parametrize('split,count', [('train', 367), ('val', 101)])
     def test_loads(self, split, count):

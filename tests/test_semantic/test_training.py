@@ -1,18 +1,14 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Shipped configs through the real Runner, on real files."""
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.runner import Runner
+from real_data import CAMVID, needs_camvid
 
 from pvd_mm.launch import load_config
 from pvd_mm.samples.street import make_street_sample
-
-SHARED = Path(
-    os.environ.get('PVD_MM_SHARED_DATA')
-    or Path(__file__).parents[2] / '../shared/data')
 
 
 def shorten(cfg, data_root, size, steps=2, images=2):
@@ -61,13 +57,12 @@ def test_the_built_in_sample(name, tmp_path):
     assert 0 <= metrics['mBoundaryIoU'] <= 100
 
 
-@pytest.mark.skipif(not (SHARED / 'camvid').is_dir(),
-                    reason=f'no CamVid in {SHARED}')
+@needs_camvid
 @pytest.mark.parametrize('name', [
     'pvd/pvd_r18-stage_1xb8-8k_camvid-360x480.py',
     'deeplabv3/deeplabv3_r18-d8_1xb8-8k_camvid-360x480.py',
 ])
 def test_camvid(name, tmp_path):
     cfg = load_config(name, str(tmp_path / 'work'))
-    metrics = run(shorten(cfg, SHARED / 'camvid', (90, 120)))
+    metrics = run(shorten(cfg, CAMVID, (90, 120)))
     assert 0 <= metrics['mIoU'] <= 100
