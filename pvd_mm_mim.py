@@ -38,12 +38,11 @@ class _Finder:
         from pathlib import Path
 
         class PackageFirst(PathDistribution):
-
             @property
             def files(self):
                 return sorted(
-                    super().files or [],
-                    key=lambda file: file.parts[0] != 'pvd_mm')
+                    super().files or [], key=lambda file: file.parts[0] != 'pvd_mm'
+                )
 
         here = Path(_HERE)
         for info in [here / 'pvd_mm.egg-info', *here.glob('pvd_mm-*.dist-info')]:

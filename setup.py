@@ -60,8 +60,10 @@ class BuildPyWithMim(build_py):
         for part in parts:
             if part.is_dir():
                 shutil.copytree(
-                    part, target / part.name,
-                    ignore=shutil.ignore_patterns('__pycache__', '*.pyc'))
+                    part,
+                    target / part.name,
+                    ignore=shutil.ignore_patterns('__pycache__', '*.pyc'),
+                )
             else:
                 shutil.copy2(part, target / part.name)
         Path(self.build_lib, START_UP[0]).write_text(START_UP[1])
@@ -72,11 +74,15 @@ class EditableWheelForMim(editable_wheel):
 
     def run(self):
         super().run()
-        wheel = max(Path(self.dist_dir).glob('pvd_mm-*.whl'),
-                    key=lambda path: path.stat().st_mtime_ns)
+        wheel = max(
+            Path(self.dist_dir).glob('pvd_mm-*.whl'),
+            key=lambda path: path.stat().st_mtime_ns,
+        )
         rewritten = wheel.with_suffix('.tmp')
-        with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(
-                rewritten, 'w', zipfile.ZIP_DEFLATED) as new:
+        with (
+            zipfile.ZipFile(wheel) as old,
+            zipfile.ZipFile(rewritten, 'w', zipfile.ZIP_DEFLATED) as new,
+        ):
             for item in old.infolist():
                 data = old.read(item)
                 if item.filename.endswith('.dist-info/RECORD'):
@@ -87,8 +93,9 @@ class EditableWheelForMim(editable_wheel):
             # leaves some there with build isolation only.
             info = ROOT / 'pvd_mm.egg-info'
             info.mkdir(exist_ok=True)
-            metadata = next(name for name in old.namelist()
-                            if name.endswith('.dist-info/METADATA'))
+            metadata = next(
+                name for name in old.namelist() if name.endswith('.dist-info/METADATA')
+            )
             (info / 'PKG-INFO').write_bytes(old.read(metadata))
             (info / 'top_level.txt').write_text('pvd_mm\npvd_mm_mim\n')
             (info / 'SOURCES.txt').write_text('pvd_mm/__init__.py\n')
@@ -97,8 +104,11 @@ class EditableWheelForMim(editable_wheel):
 
 def record(name: str, text: str) -> str:
     """A line of a wheel's RECORD."""
-    digest = base64.urlsafe_b64encode(
-        hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()
+    digest = (
+        base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+        .rstrip(b'=')
+        .decode()
+    )
     return f'{name},sha256={digest},{len(text.encode())}\n'
 
 
@@ -109,8 +119,11 @@ def without_extension(reason: str) -> None:
     """Go on without the extension, or fail where it was asked for."""
     if WANTED == '1':
         raise RuntimeError(f'PVD_MM_OPS=1, but {reason}')
-    print(f'pvd_mm: the C++ extension of pvd_mm.ops is not built: {reason}. '
-          'pvd_mm works without it, slower on the CPU.', file=sys.stderr)
+    print(
+        f'pvd_mm: the C++ extension of pvd_mm.ops is not built: {reason}. '
+        'pvd_mm works without it, slower on the CPU.',
+        file=sys.stderr,
+    )
 
 
 def extension() -> dict:
@@ -124,8 +137,10 @@ def extension() -> dict:
         import torch
         from torch.utils.cpp_extension import BuildExtension, CppExtension
     except Exception as error:
-        without_extension(f'torch cannot be imported ({error!r}); pip hides '
-                          'it unless --no-build-isolation is given')
+        without_extension(
+            f'torch cannot be imported ({error!r}); pip hides '
+            'it unless --no-build-isolation is given'
+        )
         return {}
 
     class BuildOps(BuildExtension):
@@ -147,27 +162,34 @@ def extension() -> dict:
     # entry point and needs nothing of torch's Python bindings.
     def files(pattern):
         folder = ROOT / 'pvd_mm/ops/csrc'
-        return sorted(str(path.relative_to(ROOT))
-                      for path in folder.glob(pattern))
+        return sorted(str(path.relative_to(ROOT)) for path in folder.glob(pattern))
 
     release = '_'.join(torch.__version__.split('.')[:2])
     ops = CppExtension(
-        f'pvd_mm.ops._cpp_torch{release}', files('*.cpp'),
-        depends=files('*.h'))
+        f'pvd_mm.ops._cpp_torch{release}', files('*.cpp'), depends=files('*.h')
+    )
     ops.libraries = [lib for lib in ops.libraries if lib != 'torch_python']
     return dict(
         ext_modules=[ops],
-        cmdclass=dict(
-            build_ext=BuildOps.with_options(no_python_abi_suffix=True)))
+        cmdclass=dict(build_ext=BuildOps.with_options(no_python_abi_suffix=True)),
+    )
 
 
 def unix_flags(torch) -> list:
     """Compiler flags beside torch's own; none for this very processor."""
-    flags = ['-O3', '-g0', '-ffp-contract=fast', '-fno-math-errno',
-             '-fno-trapping-math', '-fno-wrapv', '-fvisibility=hidden']
+    flags = [
+        '-O3',
+        '-g0',
+        '-ffp-contract=fast',
+        '-fno-math-errno',
+        '-fno-trapping-math',
+        '-fno-wrapv',
+        '-fvisibility=hidden',
+    ]
     compiler = os.environ.get('CXX', 'c++').split()
-    version = subprocess.run([*compiler, '--version'], text=True,
-                             capture_output=True, check=True).stdout
+    version = subprocess.run(
+        [*compiler, '--version'], text=True, capture_output=True, check=True
+    ).stdout
     # GCC's OpenMP calls are found in the runtime that torch brings, whichever
     # it is; that is why nothing is linked here. Others stay on one thread.
     if 'clang' not in version and torch.backends.openmp.is_available():
@@ -182,4 +204,5 @@ setup(
         'build_py': BuildPyWithMim,
         'editable_wheel': EditableWheelForMim,
         **parts.get('cmdclass', {}),
-    })
+    },
+)

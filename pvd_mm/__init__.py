@@ -26,7 +26,8 @@ def register_all_modules() -> list:
     Raises:
         ModuleNotFoundError: If mmengine is not installed.
     """
-    from .wings import register_wings
+    from pvd_mm.engine.registration import register_wings
+
     return register_wings()
 
 

@@ -1,10 +1,20 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
+"""What tests of several folders share: a fresh mmengine for each test, programs
+run in this process, small data sets, and models of shipped configs on them."""
+
 import runpy
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
-from packaging_helpers import ROOT
+from PIL import Image
 
+from helpers.commands import ROOT, losses, tool
+from helpers.untrained import DETECTOR, SEGMENTOR, make
+from pvd_mm.data.samples import make_shapes_sample, make_street_sample
+
+TINY = Path(__file__).parent / 'helpers/tiny_fcn.py'
 SCOPES = dict(test_semantic='mmseg', test_instance='mmdet')
 
 
@@ -15,6 +25,7 @@ def _fresh_mmengine(request):
     which test runs before it in a process depends on the machine."""
     from mmengine.registry import init_default_scope
     from mmengine.utils import ManagerMixin
+
     kinds = [ManagerMixin]
     for kind in kinds:  # grows
         kinds += kind.__subclasses__()
@@ -27,7 +38,7 @@ def _fresh_mmengine(request):
 @pytest.fixture
 def run_tool(monkeypatch, capsys):
     """Runs a tool in this process, which has imported everything, and gives
-    what it prints. Arguments as of ``packaging_helpers.tool``."""
+    what it prints. Arguments as of ``helpers.commands.tool``."""
 
     def run(name, *words, ok=True):
         path = str(ROOT / 'tools' / f'{name}.py')
@@ -43,3 +54,75 @@ def run_tool(monkeypatch, capsys):
         return ''.join(capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope='session')
+def street(tmp_path_factory):
+    """Three street scenes, in two folders."""
+    root = tmp_path_factory.mktemp('street')
+    make_street_sample(root, 1, 3, (64, 128))
+    return root
+
+
+@pytest.fixture(scope='session')
+def segmentor(street, tmp_path_factory):
+    base = 'pvd/pvd_r18-stage-c32_1xb2-600_street-192x256.py'
+    text = SEGMENTOR.format(base=base, head='', root=str(street))
+    return make(tmp_path_factory.mktemp('segmentor'), 'pvd', text)
+
+
+@pytest.fixture(scope='session')
+def baseline(street, tmp_path_factory):
+    base = 'deeplabv3/deeplabv3_r18-d8-c32_1xb2-600_street-192x256.py'
+    text = SEGMENTOR.format(base=base, head='', root=str(street))
+    return make(tmp_path_factory.mktemp('baseline'), 'deeplabv3', text, seed=1)
+
+
+@pytest.fixture(scope='session')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('shapes')
+    make_shapes_sample(root, 1, 3, (96, 128))
+    return root
+
+
+@pytest.fixture(scope='session')
+def detector(shapes, tmp_path_factory):
+    base = 'pvd_mask_rcnn/pvd-mask-rcnn_r18-c4-c32_1xb4-600_shapes-192x256.py'
+    text = DETECTOR.format(base=base, root=str(shapes))
+    return make(tmp_path_factory.mktemp('detector'), 'pvd-mask-rcnn', text)
+
+
+@pytest.fixture(scope='session')
+def tiny_data(tmp_path_factory):
+    """Seven images of 48 x 64 with three classes."""
+    root = tmp_path_factory.mktemp('tiny')
+    rng = np.random.default_rng(0)
+    for folder in ('img', 'ann'):
+        (root / folder).mkdir()
+    for i in range(7):
+        label = np.zeros((48, 64), np.uint8)
+        label[10:30, 5 + i * 4 : 25 + i * 4] = 1
+        label[35:] = 2
+        noise = rng.integers(0, 40, (48, 64, 3))
+        image = (label[..., None] * 90 + noise).astype(np.uint8)
+        Image.fromarray(image).save(root / 'img' / f'{i}.png')
+        Image.fromarray(label).save(root / 'ann' / f'{i}.png')
+    return root
+
+
+@pytest.fixture(scope='session')
+def tiny_config(tiny_data, tmp_path_factory):
+    """A config for the tiny data, in a folder of its own."""
+    path = tmp_path_factory.mktemp('config') / 'tiny_fcn.py'
+    text = TINY.read_text().replace("'data/tiny'", repr(str(tiny_data)))
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope='session')
+def trained(tiny_config, tmp_path_factory):
+    """Work dir of an uninterrupted run of six iterations."""
+    work_dir = tmp_path_factory.mktemp('trained')
+    tool('train', tiny_config, '--work-dir', work_dir)
+    assert sorted(losses(work_dir)) == [1, 2, 3, 4, 5, 6]
+    return work_dir

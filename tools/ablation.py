@@ -2,11 +2,14 @@
 """Train a grid of configs, overrides and seeds; go on where it stopped; write
 its tables and plots.
 """
+
 import argparse
 import sys
 from pathlib import Path
 
-from pvd_mm.analysis.ablation import (
+from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.files import check_folder, make_folder
+from studies.ablation import (
     load_grid,
     markdown,
     plot,
@@ -14,26 +17,29 @@ from pvd_mm.analysis.ablation import (
     run,
     update_blocks,
 )
-from pvd_mm.errors import UserError
-from pvd_mm.files import check_folder, make_folder
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument('grid', help='YAML file, see configs/ablations')
     parser.add_argument('--out', default='work_dirs/ablation', help='folder')
     parser.add_argument('--data', help="root of the data, if not the grid's")
-    parser.add_argument('--jobs', type=int, default=1,
-                        help='trainings at a time, of one thread each')
+    parser.add_argument(
+        '--jobs', type=int, default=1, help='trainings at a time, of one thread each'
+    )
     parser.add_argument('--only', nargs='+', metavar='NAME', help='trials')
-    parser.add_argument('--tables-only', action='store_true',
-                        help='train nothing')
-    parser.add_argument('--update', nargs='+', metavar='PAGE', default=[],
-                        help='Markdown pages whose tables between "<!-- table: '
-                        'TITLE -->" and "<!-- end -->" are made anew from the '
-                        'results; train nothing')
+    parser.add_argument('--tables-only', action='store_true', help='train nothing')
+    parser.add_argument(
+        '--update',
+        nargs='+',
+        metavar='PAGE',
+        default=[],
+        help='Markdown pages whose tables between "<!-- table: '
+        'TITLE -->" and "<!-- end -->" are made anew from the '
+        'results; train nothing',
+    )
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error(f'--jobs must be at least 1, got {args.jobs}')
@@ -45,12 +51,17 @@ def main() -> None:
     try:
         check_folder(args.out)
         grid = load_grid(args.grid)
-        failed = [] if args.tables_only or args.update else run(
-            grid, args.out, args.data, args.jobs, args.only)
+        failed = (
+            []
+            if args.tables_only or args.update
+            else run(grid, args.out, args.data, args.jobs, args.only)
+        )
         results = read_results(args.out)
         text = markdown(grid, results)
-        pages = {page: update_blocks(Path(page).read_text(encoding='utf-8'),
-                                     grid, results) for page in args.update}
+        pages = {
+            page: update_blocks(Path(page).read_text(encoding='utf-8'), grid, results)
+            for page in args.update
+        }
     except (UserError, OSError, ValueError) as error:
         sys.exit(f'ablation: {error}')
     for page, content in pages.items():

@@ -3,6 +3,7 @@
 with every backend that runs here, and its peers, all in turn in one process.
 Writes op_speed.json, op_speed.md and, with matplotlib, fig8.png.
 """
+
 import argparse
 import os
 import shlex
@@ -13,55 +14,81 @@ os.environ.setdefault('KINETO_LOG_LEVEL', '99')
 
 import torch  # noqa: E402
 
-from pvd_mm.analysis.op_contestants import DTYPES, Settings, check  # noqa: E402
-from pvd_mm.analysis.op_report import (  # noqa: E402
+from benchmarks.op import measure  # noqa: E402
+from benchmarks.op_candidates import DTYPES, Settings, check  # noqa: E402
+from benchmarks.op_report import (  # noqa: E402
     FILES,
     results_folder,
     summary_text,
     write,
 )
-from pvd_mm.analysis.op_speed import measure  # noqa: E402
-from pvd_mm.analysis.records import new_record, write_record  # noqa: E402
-from pvd_mm.errors import UserError  # noqa: E402
+from pvd_mm.engine.records import new_record, write_record  # noqa: E402
 from pvd_mm.ops.checks import FORMULATIONS  # noqa: E402
+from pvd_mm.utils.errors import UserError  # noqa: E402
 
 
 def parse_args() -> argparse.Namespace:
     usual = Settings()
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--out', default='work_dirs/op_speed', metavar='DIR',
-                        help='folder of the results (default: %(default)s)')
-    parser.add_argument('--force', action='store_true',
-                        help='replace results that are in that folder')
-    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: cuda '
-                        'where there is one)')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--out',
+        default='work_dirs/op_speed',
+        metavar='DIR',
+        help='folder of the results (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='replace results that are in that folder'
+    )
+    parser.add_argument(
+        '--device', help='cpu, cuda, cuda:1, ... (default: cuda where there is one)'
+    )
     parser.add_argument('--threads', type=int, help='threads on a CPU')
-    parser.add_argument('--sizes', nargs='+', type=int, default=usual.sizes,
-                        help='sides of the input maps (default: 8 16 ... 1024)')
-    parser.add_argument('--strides', nargs='+', type=int,
-                        default=usual.strides, help='(default: 1 2)')
-    parser.add_argument('--channels', type=int, default=usual.channels,
-                        help='(default: %(default)s)')
-    parser.add_argument('--dtype', default=usual.dtype, choices=DTYPES,
-                        help='(default: %(default)s)')
-    parser.add_argument('--formulation', default=usual.formulation,
-                        choices=FORMULATIONS, help='(default: %(default)s)')
-    parser.add_argument('--budget', type=float, default=usual.budget,
-                        help='timed seconds for each cell, beside '
-                        f'{usual.least_runs} runs at least '
-                        '(default: %(default)s)')
-    parser.add_argument('--without', nargs='+', default=(), metavar='NAME',
-                        help="leave out, e.g. 'compiled', which takes seconds "
-                        "to compile for each size, or 'fold'")
+    parser.add_argument(
+        '--sizes',
+        nargs='+',
+        type=int,
+        default=usual.sizes,
+        help='sides of the input maps (default: 8 16 ... 1024)',
+    )
+    parser.add_argument(
+        '--strides', nargs='+', type=int, default=usual.strides, help='(default: 1 2)'
+    )
+    parser.add_argument(
+        '--channels', type=int, default=usual.channels, help='(default: %(default)s)'
+    )
+    parser.add_argument(
+        '--dtype', default=usual.dtype, choices=DTYPES, help='(default: %(default)s)'
+    )
+    parser.add_argument(
+        '--formulation',
+        default=usual.formulation,
+        choices=FORMULATIONS,
+        help='(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--budget',
+        type=float,
+        default=usual.budget,
+        help='timed seconds for each cell, beside '
+        f'{usual.least_runs} runs at least '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--without',
+        nargs='+',
+        default=(),
+        metavar='NAME',
+        help="leave out, e.g. 'compiled', which takes seconds "
+        "to compile for each size, or 'fold'",
+    )
     args = parser.parse_args()
     if args.threads is not None and args.threads < 1:
         parser.error('--threads must be at least 1')
     names = set(Settings._fields) & set(vars(args))
     try:
-        args.settings = check(
-            Settings(**{name: getattr(args, name) for name in names}))
+        args.settings = check(Settings(**{name: getattr(args, name) for name in names}))
         args.folder = results_folder(args.out, args.force)
     except (UserError, ValueError) as error:
         parser.error(str(error))
@@ -74,8 +101,8 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     command = shlex.join(['python', 'tools/benchmark_op.py', *sys.argv[1:]])
     result = measure(
-        args.settings,
-        lambda line: print(line, file=sys.stderr, flush=True), command)
+        args.settings, lambda line: print(line, file=sys.stderr, flush=True), command
+    )
     written = write(result, args.folder)
     record = new_record('op', result, args.settings.device)
     path = write_record(str(args.folder), record)

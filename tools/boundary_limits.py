@@ -3,30 +3,46 @@
 maps, what they take the segments for, or where they draw the outlines. Prints
 a table for boundaries of several widths.
 """
+
 import argparse
 import sys
 
 from mmengine import track_iter_progress
 
-from pvd_mm.analysis.boundary_limits import boundary_limits, table
-from pvd_mm.analysis.compare_runs import Run
-from pvd_mm.errors import UserError
+from pvd_mm.apis.runs import Run
+from pvd_mm.utils.errors import UserError
+from studies.boundary_limits import boundary_limits, table
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        '--run', nargs=3, action='append', required=True,
-        metavar=('NAME', 'CONFIG', 'CHECKPOINT'), help='once per segmentor')
+        '--run',
+        nargs=3,
+        action='append',
+        required=True,
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+        help='once per segmentor',
+    )
     parser.add_argument(
-        '--strides', nargs='+', type=int, default=[1, 2, 4, 8], metavar='S',
-        help='of the maps that labels go through (default: 1 2 4 8)')
+        '--strides',
+        nargs='+',
+        type=int,
+        default=[1, 2, 4, 8],
+        metavar='S',
+        help='of the maps that labels go through (default: 1 2 4 8)',
+    )
     parser.add_argument(
-        '--ratios', nargs='+', type=float, default=[0.005, 0.01, 0.02],
-        metavar='R', help='widths of the boundary, as parts of the image '
-        'diagonal (default: 0.005 0.01 0.02)')
+        '--ratios',
+        nargs='+',
+        type=float,
+        default=[0.005, 0.01, 0.02],
+        metavar='R',
+        help='widths of the boundary, as parts of the image '
+        'diagonal (default: 0.005 0.01 0.02)',
+    )
     parser.add_argument('--device', default='cpu', help='(default: cpu)')
     args = parser.parse_args()
     if min(args.strides) < 1:
@@ -40,8 +56,12 @@ def main() -> None:
     args = parse_args()
     try:
         rows = boundary_limits(
-            [Run(*values) for values in args.run], args.strides, args.ratios,
-            args.device, lambda images: track_iter_progress(list(images)))
+            [Run(*values) for values in args.run],
+            args.strides,
+            args.ratios,
+            args.device,
+            lambda images: track_iter_progress(list(images)),
+        )
     except (UserError, ValueError, FileNotFoundError) as error:
         sys.exit(f'boundary_limits: {error}')
     print(f'\n\n{table(rows, args.ratios)}')

@@ -1,23 +1,30 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Build the documentation site. Warnings, broken links among them, are errors."""
+
 import argparse
 import sys
 from pathlib import Path
 
-from pvd_mm.errors import UserError
-from pvd_mm.files import check_folder
+from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.files import check_folder
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument('--source', type=Path, default=DOCS, metavar='DIR',
-                        help='pages, and conf.py')
-    parser.add_argument('--out', type=Path, default=DOCS / '_build', metavar='DIR',
-                        help='the site goes to the folder html in it')
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        '--source', type=Path, default=DOCS, metavar='DIR', help='pages, and conf.py'
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=DOCS / '_build',
+        metavar='DIR',
+        help='the site goes to the folder html in it',
+    )
     return parser.parse_args()
 
 
@@ -26,11 +33,15 @@ def main() -> int:
     try:
         from sphinx.cmd.build import build_main
     except ModuleNotFoundError as error:
-        sys.exit(f'build_docs: {error.name} is not installed: '
-                 'pip install -r requirements/docs.txt')
+        sys.exit(
+            f'build_docs: {error.name} is not installed: '
+            'pip install -r requirements/docs.txt'
+        )
     if not (args.source / 'conf.py').is_file():
-        sys.exit(f'build_docs: {args.source} has no conf.py; the pages are in a '
-                 'checkout of pvd_mm, not in its wheel')
+        sys.exit(
+            f'build_docs: {args.source} has no conf.py; the pages are in a '
+            'checkout of pvd_mm, not in its wheel'
+        )
     site = args.out / 'html'
     try:
         check_folder(site)
@@ -38,9 +49,19 @@ def main() -> int:
         sys.exit(f'build_docs: {error}')
     # Everything anew: a second build would not repeat the warnings of pages
     # that have not changed.
-    status = build_main([
-        '--fresh-env', '--write-all', '--fail-on-warning', '--keep-going', '--quiet',
-        '-d', str(args.out / 'doctrees'), str(args.source), str(site)])
+    status = build_main(
+        [
+            '--fresh-env',
+            '--write-all',
+            '--fail-on-warning',
+            '--keep-going',
+            '--quiet',
+            '-d',
+            str(args.out / 'doctrees'),
+            str(args.source),
+            str(site),
+        ]
+    )
     if status:
         print('build_docs: FAILED, see the warnings above', file=sys.stderr)
     else:

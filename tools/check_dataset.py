@@ -2,27 +2,34 @@
 """Say what is missing or malformed in a config's data, before a long run
 does. Ends with 1 if anything is.
 """
+
 import argparse
 import sys
 
 from mmengine.config import DictAction
 
-from pvd_mm.analysis.check_dataset import SPLITS, check_dataset, summary
-from pvd_mm.errors import UserError
-from pvd_mm.launch import load_config
+from pvd_mm.data.dataset_check import SPLITS, check_dataset, summary
+from pvd_mm.engine.launch import load_config
+from pvd_mm.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument('config', help='config of mmseg or mmdet')
-    parser.add_argument('--splits', nargs='+', choices=SPLITS, default=SPLITS,
-                        help='which to look at')
-    parser.add_argument('--most', type=int, default=50,
-                        help='problems that are listed of a split')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='overrides, such as data_root')
+    parser.add_argument(
+        '--splits', nargs='+', choices=SPLITS, default=SPLITS, help='which to look at'
+    )
+    parser.add_argument(
+        '--most', type=int, default=50, help='problems that are listed of a split'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='overrides, such as data_root',
+    )
     return parser.parse_args()
 
 
@@ -30,8 +37,8 @@ def main() -> None:
     args = parse_args()
     try:
         reports = check_dataset(
-            load_config(args.config, cfg_options=args.cfg_options),
-            args.splits)
+            load_config(args.config, cfg_options=args.cfg_options), args.splits
+        )
     except UserError as error:
         sys.exit(f'check_dataset: {error}')
     print(summary(reports, args.most))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mmengine import track_iter_progress
 
-from pvd_mm.analysis.compare import Run, compare
-from pvd_mm.analysis.image_files import check_new
-from pvd_mm.errors import UserError
+from comparison.compare import Run, compare
+from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.files import check_new
 
 
 def parse_args() -> argparse.Namespace:

@@ -2,38 +2,54 @@
 """Draw images, what two segmentors (Fig. 6) or two detectors (Fig. 7) predict for
 them and the ground truth, and zoom in on where the two differ most.
 """
+
 import argparse
 import sys
 
 from mmengine import track_iter_progress
 
-from pvd_mm.analysis.compare_runs import Run
-from pvd_mm.analysis.figures import draw_figures
-from pvd_mm.errors import UserError
+from comparison.figures import draw_figures
+from pvd_mm.apis.runs import Run
+from pvd_mm.utils.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        '--run', nargs=3, action='append', required=True,
-        metavar=('NAME', 'CONFIG', 'CHECKPOINT'), help='twice, once per method')
+        '--run',
+        nargs=3,
+        action='append',
+        required=True,
+        metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
+        help='twice, once per method',
+    )
     parser.add_argument(
-        'images', nargs='*', help='files, folders or patterns in quotes (default: '
-        'the val split of the configs, with its ground truth)')
+        'images',
+        nargs='*',
+        help='files, folders or patterns in quotes (default: '
+        'the val split of the configs, with its ground truth)',
+    )
     parser.add_argument('--out', required=True, help='the picture, a .png')
     parser.add_argument(
-        '--rows', type=int, default=4, help='images to draw (default: 4)')
+        '--rows', type=int, default=4, help='images to draw (default: 4)'
+    )
     parser.add_argument(
-        '--max-images', type=int, default=100,
-        help='images, evenly spread, to choose from (default: 100)')
+        '--max-images',
+        type=int,
+        default=100,
+        help='images, evenly spread, to choose from (default: 100)',
+    )
     parser.add_argument(
-        '--zoom', type=float, default=4, help='magnification (default: 4)')
+        '--zoom', type=float, default=4, help='magnification (default: 4)'
+    )
     parser.add_argument(
-        '--force', action='store_true', help='replace the picture if it exists')
-    parser.add_argument('--device', help='cpu, cuda:0, ... (default: a GPU if '
-                        'there is one)')
+        '--force', action='store_true', help='replace the picture if it exists'
+    )
+    parser.add_argument(
+        '--device', help='cpu, cuda:0, ... (default: a GPU if there is one)'
+    )
     return parser.parse_args()
 
 
@@ -49,7 +65,8 @@ def main() -> None:
             zoom=args.zoom,
             force=args.force,
             device=args.device,
-            progress=track_iter_progress)
+            progress=track_iter_progress,
+        )
     except UserError as error:
         sys.exit(f'draw_figures: {error}')
     print()

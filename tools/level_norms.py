@@ -2,6 +2,7 @@
 """Record how large a PVD's decoded maps and their gradients are, level by
 level, in the first steps of a training: is the chain stable?
 """
+
 import argparse
 import json
 import sys
@@ -10,27 +11,37 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from pvd_mm.analysis.image_files import check_new
-from pvd_mm.analysis.level_norms import plot, record_level_norms, table
-from pvd_mm.errors import UserError
+from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.files import check_new
+from studies.level_norms import plot, record_level_norms, table
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument('config', help='semantic config with a PVD head')
     parser.add_argument('--out', default='work_dirs/level_norms', help='folder')
-    parser.add_argument('--force', action='store_true',
-                        help='replace results that are in that folder')
+    parser.add_argument(
+        '--force', action='store_true', help='replace results that are in that folder'
+    )
     parser.add_argument('--steps', type=int, default=100, help='of training')
     parser.add_argument(
-        '--vary', nargs='+', metavar='KEY=VALUE', default=[],
+        '--vary',
+        nargs='+',
+        metavar='KEY=VALUE',
+        default=[],
         help='overrides, each of which is trained in turn after the plain '
         'config; join what belongs together with a semicolon, and name it in '
-        'front: "zero: model.decode_head.vote_start=zero"')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction,
-                        help='overrides for all of them', default={})
+        'front: "zero: model.decode_head.vote_start=zero"',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        help='overrides for all of them',
+        default={},
+    )
     args = parser.parse_args()
     if args.steps < 1:
         parser.error(f'--steps must be at least 1, got {args.steps}')
@@ -63,15 +74,20 @@ def main() -> None:
         check_new(files, args.force)
         for number, vary in enumerate(['', *args.vary]):
             name, vary = named(vary or 'plain: ')
-            recorded.append(record_level_norms(
-                name, args.config, str(out / f'{number}'), args.steps,
-                {**args.cfg_options, **overrides(vary)}))
+            recorded.append(
+                record_level_norms(
+                    name,
+                    args.config,
+                    str(out / f'{number}'),
+                    args.steps,
+                    {**args.cfg_options, **overrides(vary)},
+                )
+            )
     except UserError as error:
         sys.exit(f'level_norms: {error}')
     text = table(recorded)
     (out / 'level_norms.md').write_text(text + '\n', encoding='utf-8')
-    (out / 'level_norms.json').write_text(
-        json.dumps([asdict(one) for one in recorded]))
+    (out / 'level_norms.json').write_text(json.dumps([asdict(one) for one in recorded]))
     plot(recorded, str(out / 'level_norms.png'))
     print(f'{text}\n{out}/level_norms.md, .json and .png')
 

@@ -6,7 +6,7 @@ import inspect
 import sys
 import time
 
-from pvd_mm.samples import make_shapes_sample, make_street_sample
+from pvd_mm.data.samples import make_shapes_sample, make_street_sample
 
 KINDS = {'street': make_street_sample, 'shapes': make_shapes_sample}
 

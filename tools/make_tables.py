@@ -3,36 +3,55 @@
 beside the paper's and OpenMMLab's; and Fig. 8. Rows that nobody ran say so and
 give the command. Tests on other data have tables of their own.
 """
+
 import argparse
 import re
 import sys
 from pathlib import Path
 
-from pvd_mm.analysis.image_files import check_new
-from pvd_mm.analysis.op_report import draw
-from pvd_mm.analysis.pages import NAMES, make_tables, update_page
-from pvd_mm.analysis.records import read_records, records_of
-from pvd_mm.errors import UserError
-from pvd_mm.files import make_folder
+from benchmarks.op_report import draw
+from pvd_mm.engine.records import read_records, records_of
+from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.files import check_new, make_folder
+from results.pages import NAMES, make_tables, update_page
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('table', nargs='?', default='all',
-                        choices=[*NAMES, 'all'], help='which (default: all)')
-    parser.add_argument('--records', nargs='+', metavar='DIR',
-                        help='folders to search for records (default: work_dirs '
-                        "and docs, which has the project's own)")
-    parser.add_argument('--out', default='work_dirs/tables', metavar='DIR',
-                        help='folder of the tables (default: %(default)s)')
-    parser.add_argument('--force', action='store_true',
-                        help='replace tables that are in that folder')
-    parser.add_argument('--update', nargs='+', metavar='PAGE', default=[],
-                        help='write no files, but make these pages anew: what is '
-                        'between "<!-- table: NAME -->" and "<!-- end -->" in '
-                        'Markdown, and the figures in metafiles')
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'table',
+        nargs='?',
+        default='all',
+        choices=[*NAMES, 'all'],
+        help='which (default: all)',
+    )
+    parser.add_argument(
+        '--records',
+        nargs='+',
+        metavar='DIR',
+        help='folders to search for records (default: work_dirs '
+        "and docs, which has the project's own)",
+    )
+    parser.add_argument(
+        '--out',
+        default='work_dirs/tables',
+        metavar='DIR',
+        help='folder of the tables (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--force', action='store_true', help='replace tables that are in that folder'
+    )
+    parser.add_argument(
+        '--update',
+        nargs='+',
+        metavar='PAGE',
+        default=[],
+        help='write no files, but make these pages anew: what is '
+        'between "<!-- table: NAME -->" and "<!-- end -->" in '
+        'Markdown, and the figures in metafiles',
+    )
     args = parser.parse_args()
     missing = [place for place in args.records or () if not Path(place).is_dir()]
     if missing:
@@ -72,8 +91,11 @@ def main() -> None:
     records, broken = read_records(args.records)
     for message in broken:
         print(f'make_tables: {message}', file=sys.stderr)
-    print(f'{len(records)} records in {", ".join(args.records)}'
-          + (f', {len(broken)} broken' if broken else ''), file=sys.stderr)
+    print(
+        f'{len(records)} records in {", ".join(args.records)}'
+        + (f', {len(broken)} broken' if broken else ''),
+        file=sys.stderr,
+    )
     if args.update:
         update(args.update, records)
         return

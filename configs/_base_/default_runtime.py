@@ -1,6 +1,5 @@
 # Registers pvd_mm's models, datasets and metrics, also for mmseg's own tools.
-custom_imports = dict(
-    imports=['pvd_mm.semantic'], allow_failed_imports=False)
+custom_imports = dict(imports=['pvd_mm.semantic'], allow_failed_imports=False)
 
 default_scope = 'mmseg'
 env_cfg = dict(
@@ -10,7 +9,8 @@ env_cfg = dict(
 )
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+    type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer'
+)
 log_processor = dict(by_epoch=False)
 log_level = 'INFO'
 load_from = None
@@ -20,7 +20,4 @@ tta_model = dict(type='SegTTAModel')
 
 # a resumed training goes on as if it had not been interrupted; what load_from
 # brings is told where it is not everything
-custom_hooks = [
-    dict(type='ReproducibleResumeHook'),
-    dict(type='LoadReportHook')
-]
+custom_hooks = [dict(type='ReproducibleResumeHook'), dict(type='LoadReportHook')]

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from sphinx.util import logging
 
-from pvd_mm.analysis.markdown import markdown_table
+from pvd_mm.utils.markdown import markdown_table
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +23,11 @@ def read_models(root: Path = ROOT) -> list[dict]:
     def load(name: str) -> dict:
         return yaml.safe_load((root / name).read_text(encoding='utf-8'))
 
-    return [model for part in load('model-index.yml')['Import']
-            for model in load(part)['Models']]
+    return [
+        model
+        for part in load('model-index.yml')['Import']
+        for model in load(part)['Models']
+    ]
 
 
 def zoo_table(models: list[dict]) -> str:
@@ -38,14 +41,19 @@ def zoo_table(models: list[dict]) -> str:
         'architecture': [_architecture(one['Metadata']) for one in models],
         'images a step': [one['Metadata']['Batch Size'] for one in models],
     }
-    for head, key, form in (('params (M)', 'Parameters (M)', '.2f'),
-                            ('GMACs', 'GMACs', '.2f'), ('at', 'Image Size', '')):
+    for head, key, form in (
+        ('params (M)', 'Parameters (M)', '.2f'),
+        ('GMACs', 'GMACs', '.2f'),
+        ('at', 'Image Size', ''),
+    ):
         columns[head] = [
             format(one['Metadata'][key], form) if key in one['Metadata'] else ''
-            for one in models]
+            for one in models
+        ]
     columns['figures'] = [_figures(one.get('Results') or []) for one in models]
-    columns['weights'] = [f'[file]({one["Weights"]})' if 'Weights' in one else ''
-                          for one in models]
+    columns['weights'] = [
+        f'[file]({one["Weights"]})' if 'Weights' in one else '' for one in models
+    ]
     filled = {head: cells for head, cells in columns.items() if any(cells)}
     rows = [[cell or '–' for cell in row] for row in zip(*filled.values())]
     return markdown_table(list(filled), rows, left=2)
@@ -57,8 +65,11 @@ def _architecture(meta: dict) -> str:
 
 def _figures(results: dict | list) -> str:
     results = results if isinstance(results, list) else [results]
-    return ', '.join(f'{name} {value}' for one in results
-                     for name, value in (one.get('Metrics') or {}).items())
+    return ', '.join(
+        f'{name} {value}'
+        for one in results
+        for name, value in (one.get('Metrics') or {}).items()
+    )
 
 
 def fill(app, docname: str, source: list[str]) -> None:
@@ -72,8 +83,9 @@ def fill(app, docname: str, source: list[str]) -> None:
 
     def table(found: re.Match) -> str:
         if found[1] not in groups:
-            logger.warning('there are no models of %s', found[1],
-                           location=docname, type='zoo')
+            logger.warning(
+                'there are no models of %s', found[1], location=docname, type='zoo'
+            )
             return ''
         return zoo_table(groups.pop(found[1]))
 

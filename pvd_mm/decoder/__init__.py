@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The Pixel Voting Decoder; it knows nothing of mmseg or mmdet."""
+
 from mmengine.analysis import complexity_analysis
 from mmengine.analysis.jit_handles import generic_activation_jit
 from mmengine.registry import MODELS
@@ -7,6 +8,7 @@ from mmengine.registry import MODELS
 from pvd_mm.ops import DynamicDeconv2d, DynamicDeconv2dPack, deconv_macs
 
 from .association import PixelAssociation
+from .intermediate_maps import IntermediateMaps
 from .layers import ConcatConv
 from .step import DecodingStep
 from .voting_decoder import PixelVotingDecoder
@@ -20,17 +22,27 @@ MODELS.register_module(module=PixelVotingDecoder)
 
 def _macs_of_traced_op(inputs, outputs) -> int:
     input, _, kernel_size, _, _, _, groups, formulation, _ = inputs
-    return deconv_macs(input.type().sizes(), outputs[0].type().sizes(),
-                       kernel_size.toIValue(), groups.toIValue(),
-                       formulation.toIValue())
+    return deconv_macs(
+        input.type().sizes(),
+        outputs[0].type().sizes(),
+        kernel_size.toIValue(),
+        groups.toIValue(),
+        formulation.toIValue(),
+    )
 
 
 # mmengine has no function that adds an operator to all its analyzers.
-complexity_analysis._DEFAULT_SUPPORTED_ACT_OPS[
-    'pvd_mm::dynamic_deconv2d'] = generic_activation_jit()
-complexity_analysis._DEFAULT_SUPPORTED_FLOP_OPS[
-    'pvd_mm::dynamic_deconv2d'] = _macs_of_traced_op
+complexity_analysis._DEFAULT_SUPPORTED_ACT_OPS['pvd_mm::dynamic_deconv2d'] = (
+    generic_activation_jit()
+)
+complexity_analysis._DEFAULT_SUPPORTED_FLOP_OPS['pvd_mm::dynamic_deconv2d'] = (
+    _macs_of_traced_op
+)
 
 __all__ = [
-    'ConcatConv', 'DecodingStep', 'PixelAssociation', 'PixelVotingDecoder'
+    'ConcatConv',
+    'DecodingStep',
+    'IntermediateMaps',
+    'PixelAssociation',
+    'PixelVotingDecoder',
 ]

@@ -1,6 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """From the maps A and B of an encoder step to its votes."""
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +30,7 @@ class _ConvOfFine(ConvModule):
         # one crashes on a CPU with torch 2.13, few channels, channels_last.
         if self.conv.kernel_size == (1, 1):
             x, stride = x[..., ::stride, ::stride], 1
-        x = F.conv2d(x, self.conv.weight, self.conv.bias, stride,
-                     self.conv.padding)
+        x = F.conv2d(x, self.conv.weight, self.conv.bias, stride, self.conv.padding)
         if self.with_norm:
             x = self.norm(x)
         return self.activate(x) if self.with_activation else x
@@ -83,19 +81,21 @@ class PixelAssociation(BaseModule):
             is out of range.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 kernel_size: int = 3,
-                 groups: int = 1,
-                 vote_channels: Optional[int] = None,
-                 vote_norm: str = 'none',
-                 vote_start: str = 'identity',
-                 vote_conv_size: int = 1,
-                 gain: float = 1.,
-                 norm_cfg: Optional[dict] = None,
-                 act_cfg: Optional[dict] = RELU,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        groups: int = 1,
+        vote_channels: int | None = None,
+        vote_norm: str = 'none',
+        vote_start: str = 'identity',
+        vote_conv_size: int = 1,
+        gain: float = 1.0,
+        norm_cfg: dict | None = None,
+        act_cfg: dict | None = RELU,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
         check_kernel(kernel_size, 1, None, groups)
         check_choice('vote_norm', vote_norm, VOTE_NORMS)
@@ -112,20 +112,25 @@ class PixelAssociation(BaseModule):
             widths[0],
             vote_conv_size,
             padding=vote_conv_size // 2,
-            **norm_and_act)
+            **norm_and_act,
+        )
         self.conv_out = ConvModule(out_channels, widths[1], 1, **norm_and_act)
         self.conv_votes = ConcatConv(
             widths,
             groups * kernel_size**2,
             gains=[gain * width**-0.5 for width in widths],
-            bias_gain=gain)
+            bias_gain=gain,
+        )
         # What is added to the regressed votes, a row for each stride from 1
         # to k; not saved, for it follows from k
-        starts = torch.stack([
-            self._start(upsampling_kernel(kernel_size,
-                                          stride).flatten()).repeat(groups)
-            for stride in range(1, kernel_size + 1)
-        ])
+        starts = torch.stack(
+            [
+                self._start(upsampling_kernel(kernel_size, stride).flatten()).repeat(
+                    groups
+                )
+                for stride in range(1, kernel_size + 1)
+            ]
+        )
         self.register_buffer('starts', starts, persistent=False)
         self._init_votes()
 
@@ -178,7 +183,6 @@ class PixelAssociation(BaseModule):
         Returns:
             Tensor: The votes V, (N, G·k², H_B, W_B).
         """
-        votes = self.conv_votes(
-            self.conv_in(fine, stride), self.conv_out(coarse))
+        votes = self.conv_votes(self.conv_in(fine, stride), self.conv_out(coarse))
         start = self.starts[stride - 1].to(votes.dtype)
         return self._normalise(votes + start[:, None, None], stride)

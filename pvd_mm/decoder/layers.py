@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Layers that more than one part of a decoding step uses."""
-from typing import Optional, Sequence
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -31,19 +32,19 @@ class ConcatConv(nn.Conv2d):
             Defaults to 1.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 out_channels: int,
-                 gains: Optional[Sequence[float]] = None,
-                 bias_gain: float = 1.,
-                 kernel_size: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        out_channels: int,
+        gains: Sequence[float] | None = None,
+        bias_gain: float = 1.0,
+        kernel_size: int = 1,
+    ) -> None:
         super().__init__(
-            sum(in_channels),
-            out_channels,
-            kernel_size,
-            padding=kernel_size // 2)
+            sum(in_channels), out_channels, kernel_size, padding=kernel_size // 2
+        )
         self.parts = tuple(in_channels)
-        self.gains = tuple(gains or [1.] * len(self.parts))
+        self.gains = tuple(gains or [1.0] * len(self.parts))
         self.bias_gain = bias_gain
 
     def part(self, index: int, x: Tensor) -> Tensor:
@@ -58,8 +59,7 @@ class ConcatConv(nn.Conv2d):
         """
         weight = torch.split(self.weight, self.parts, dim=1)[index]
         bias = self.bias * self.bias_gain if index == 0 else None
-        return F.conv2d(
-            x, weight * self.gains[index], bias, padding=self.padding)
+        return F.conv2d(x, weight * self.gains[index], bias, padding=self.padding)
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Maps (N, C_i, H, W) to one map (N, out_channels, H, W)."""

@@ -1,6 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """One decoding step."""
-from typing import Optional, Tuple
 
 import torch
 from mmcv.cnn import ConvModule
@@ -18,8 +17,8 @@ from pvd_mm.ops.checks import (
 )
 
 from .association import RELU, PixelAssociation
-from .controls import CONTROLS
 from .layers import ConcatConv
+from .upsamplers import CONTROLS
 
 
 class DecodingStep(BaseModule):
@@ -65,7 +64,7 @@ class DecodingStep(BaseModule):
             may depend on what C holds. Defaults to None, the paper's linear
             one.
         upsampling (str): 'votes'; or a control in their place, 'bilinear' or
-            'carafe', see :mod:`pvd_mm.decoder.controls`.
+            'carafe', see :mod:`pvd_mm.decoder.upsamplers`.
             Defaults to 'votes'.
         formulation (str): 'exact' or 'factored', see
             :func:`pvd_mm.ops.dynamic_deconv2d`. Defaults to 'exact'.
@@ -81,23 +80,25 @@ class DecodingStep(BaseModule):
             is out of range.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 channels: int,
-                 kernel_size: int = 3,
-                 groups: int = 1,
-                 depth: int = 1,
-                 vote_gain: float = 1.,
-                 fuse_conv_size: int = 1,
-                 fuse_channels: Optional[int] = None,
-                 upsampling: str = 'votes',
-                 formulation: str = 'exact',
-                 backend: str = 'auto',
-                 norm_cfg: Optional[dict] = None,
-                 act_cfg: Optional[dict] = RELU,
-                 init_cfg: Optional[dict] = None,
-                 **votes) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        channels: int,
+        kernel_size: int = 3,
+        groups: int = 1,
+        depth: int = 1,
+        vote_gain: float = 1.0,
+        fuse_conv_size: int = 1,
+        fuse_channels: int | None = None,
+        upsampling: str = 'votes',
+        formulation: str = 'exact',
+        backend: str = 'auto',
+        norm_cfg: dict | None = None,
+        act_cfg: dict | None = RELU,
+        init_cfg: dict | None = None,
+        **votes,
+    ) -> None:
         super().__init__(init_cfg)
         check_choice('formulation', formulation, FORMULATIONS)
         check_choice('upsampling', upsampling, ('votes', *CONTROLS))
@@ -113,10 +114,13 @@ class DecodingStep(BaseModule):
             gain=vote_gain * gain,
             norm_cfg=norm_cfg,
             act_cfg=act_cfg,
-            **votes)
+            **votes,
+        )
         if channels % groups:
-            raise ValueError(f'groups must divide the {channels} decoded '
-                             f'channels, but got groups={groups}')
+            raise ValueError(
+                f'groups must divide the {channels} decoded '
+                f'channels, but got groups={groups}'
+            )
         self.hidden = None
         if fuse_channels is not None:
             check_integer('fuse_channels', fuse_channels, 1)
@@ -126,13 +130,15 @@ class DecodingStep(BaseModule):
                 1,
                 norm_cfg=norm_cfg,
                 act_cfg=act_cfg,
-                order=('norm', 'act', 'conv'))
+                order=('norm', 'act', 'conv'),
+            )
         self.fuse = ConcatConv(
             [out_channels, channels],
             fuse_channels or channels,
             # the hidden layer's own convolution starts near zero instead
-            gains=None if fuse_channels else [1., gain * channels**-0.5],
-            kernel_size=fuse_conv_size)
+            gains=None if fuse_channels else [1.0, gain * channels**-0.5],
+            kernel_size=fuse_conv_size,
+        )
         if upsampling == 'votes':
             self.association = association
         else:
@@ -157,7 +163,8 @@ class DecodingStep(BaseModule):
             nn.init.normal_(self.hidden.conv.weight, std=0.01)
             return
         from_coarse, from_decoded = torch.split(
-            self.fuse.weight.data, self.fuse.parts, dim=1)
+            self.fuse.weight.data, self.fuse.parts, dim=1
+        )
         nn.init.normal_(from_coarse, std=0.01)
         nn.init.zeros_(from_decoded)
         nn.init.zeros_(self.fuse.bias)
@@ -177,8 +184,14 @@ class DecodingStep(BaseModule):
         """
         return self.fuse.part(0, coarse)
 
-    def decode(self, context: Tensor, decoded: Tensor, votes: Tensor,
-               size: Tuple[int, int], stride: int) -> Tensor:
+    def decode(
+        self,
+        context: Tensor,
+        decoded: Tensor,
+        votes: Tensor,
+        size: tuple[int, int],
+        stride: int,
+    ) -> Tensor:
         """D, of ``size`` (H_A, W_A), from B's :meth:`context`, C and V."""
         change = context + self.fuse.part(1, decoded)
         if self.hidden is not None:
@@ -196,11 +209,12 @@ class DecodingStep(BaseModule):
             output_size=size,
             groups=self.groups,
             formulation=self.formulation,
-            backend=self.backend)
+            backend=self.backend,
+        )
 
-    def forward(self, fine: Tensor, coarse: Tensor, decoded: Tensor,
-                stride: int) -> Tensor:
+    def forward(
+        self, fine: Tensor, coarse: Tensor, decoded: Tensor, stride: int
+    ) -> Tensor:
         """D from A, B and C: regress the votes, then decode by them."""
         votes = self.votes(fine, coarse, stride)
-        return self.decode(
-            self.context(coarse), decoded, votes, fine.shape[2:], stride)
+        return self.decode(self.context(coarse), decoded, votes, fine.shape[2:], stride)

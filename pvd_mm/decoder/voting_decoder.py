@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The chain of decoding steps."""
-from typing import List, Optional, Sequence, Tuple, Union
+
+from collections.abc import Sequence
 
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
@@ -11,7 +12,7 @@ from pvd_mm.ops.checks import sizes_of
 from .step import DecodingStep
 
 
-def _per_step(number: int, arguments: dict) -> List[dict]:
+def _per_step(number: int, arguments: dict) -> list[dict]:
     """The arguments of each step; a list has one for each.
 
     Raises:
@@ -21,11 +22,15 @@ def _per_step(number: int, arguments: dict) -> List[dict]:
         if isinstance(value, (list, tuple)) and len(value) != number:
             raise ValueError(
                 f'{name} must have one entry for each of the {number} steps '
-                f'between {number + 1} maps, but got {list(value)}')
-    return [{
-        name: value[level] if isinstance(value, (list, tuple)) else value
-        for name, value in arguments.items()
-    } for level in range(number)]
+                f'between {number + 1} maps, but got {list(value)}'
+            )
+    return [
+        {
+            name: value[level] if isinstance(value, (list, tuple)) else value
+            for name, value in arguments.items()
+        }
+        for level in range(number)
+    ]
 
 
 class PixelVotingDecoder(BaseModule):
@@ -57,20 +62,24 @@ class PixelVotingDecoder(BaseModule):
             or of another list does not fit, or an argument is out of range.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 channels: int,
-                 strides: Optional[Sequence[int]] = None,
-                 kernel_size: Union[int, Sequence[int]] = 3,
-                 init_cfg: Optional[dict] = None,
-                 **step) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        strides: Sequence[int] | None = None,
+        kernel_size: int | Sequence[int] = 3,
+        init_cfg: dict | None = None,
+        **step,
+    ) -> None:
         super().__init__(init_cfg)
         if len(in_channels) < 2:
-            raise ValueError('in_channels must name at least two maps, the '
-                             f'ends of one step, but got {in_channels}')
+            raise ValueError(
+                'in_channels must name at least two maps, the '
+                f'ends of one step, but got {in_channels}'
+            )
         steps = _per_step(
-            len(in_channels) - 1,
-            dict(step, strides=strides, kernel_size=kernel_size))
+            len(in_channels) - 1, dict(step, strides=strides, kernel_size=kernel_size)
+        )
         for one in steps:
             stride = one.pop('strides')
             if stride is not None:
@@ -80,12 +89,11 @@ class PixelVotingDecoder(BaseModule):
         self.channels = channels
         self.strides = strides
         self.steps = ModuleList(
-            DecodingStep(
-                fine, coarse, channels, depth=len(in_channels) - 1, **one)
-            for fine, coarse, one in zip(in_channels, in_channels[1:], steps))
+            DecodingStep(fine, coarse, channels, depth=len(in_channels) - 1, **one)
+            for fine, coarse, one in zip(in_channels, in_channels[1:], steps)
+        )
 
-    def _stride(self, level: int, fine: Sequence[int],
-                coarse: Sequence[int]) -> int:
+    def _stride(self, level: int, fine: Sequence[int], coarse: Sequence[int]) -> int:
         """The stride of step ``level`` between maps of these sizes: the given
         one, or the smallest that fits."""
 
@@ -98,14 +106,18 @@ class PixelVotingDecoder(BaseModule):
         for stride in choices:
             if fits(stride):
                 return stride
-        allowed = f'strides[{level}]={self.strides[level]}' if given else \
-            f'any stride up to kernel_size={most}'
+        allowed = (
+            f'strides[{level}]={self.strides[level]}'
+            if given
+            else f'any stride up to kernel_size={most}'
+        )
         raise ValueError(
             f'maps {level} and {level + 1} are {tuple(fine)} and '
             f'{tuple(coarse)}, which does not fit {allowed}: a step makes '
-            'ceil(size / stride) of the size, finest map first')
+            'ceil(size / stride) of the size, finest map first'
+        )
 
-    def strides_of(self, maps: Sequence[Tensor], first: int = 0) -> List[int]:
+    def strides_of(self, maps: Sequence[Tensor], first: int = 0) -> list[int]:
         """The strides of the steps between some maps.
 
         Args:
@@ -124,7 +136,7 @@ class PixelVotingDecoder(BaseModule):
             for level, (fine, coarse) in enumerate(zip(sizes, sizes[1:]), first)
         ]
 
-    def votes(self, maps: Sequence[Tensor], first: int = 0) -> List[Tensor]:
+    def votes(self, maps: Sequence[Tensor], first: int = 0) -> list[Tensor]:
         """The votes of all steps, or of some that follow each other.
 
         Args:
@@ -140,18 +152,19 @@ class PixelVotingDecoder(BaseModule):
             ValueError: If the maps don't fit ``in_channels`` or the strides.
         """
         found = tuple(z.size(1) for z in maps)
-        if found != self.in_channels[first:first + len(maps)]:
+        if found != self.in_channels[first : first + len(maps)]:
             raise ValueError(
                 f'in_channels={list(self.in_channels)} do not fit maps of '
-                f'{list(found)} channels, the first of level {first}')
+                f'{list(found)} channels, the first of level {first}'
+            )
         return [
-            step.votes(fine, coarse, stride) for step, fine, coarse, stride in
-            zip(self.steps[first:], maps, maps[1:],
-                self.strides_of(maps, first))
+            step.votes(fine, coarse, stride)
+            for step, fine, coarse, stride in zip(
+                self.steps[first:], maps, maps[1:], self.strides_of(maps, first)
+            )
         ]
 
-    def contexts(self, maps: Sequence[Tensor],
-                 first: int = 0) -> List[Tensor]:
+    def contexts(self, maps: Sequence[Tensor], first: int = 0) -> list[Tensor]:
         """What the maps add when they are fused.
 
         Args:
@@ -161,16 +174,16 @@ class PixelVotingDecoder(BaseModule):
         Returns:
             list[Tensor]: See :meth:`DecodingStep.context`.
         """
-        return [
-            step.context(z) for step, z in zip(self.steps[first:], maps)
-        ]
+        return [step.context(z) for step, z in zip(self.steps[first:], maps)]
 
-    def decode(self,
-               contexts: Sequence[Tensor],
-               votes: Sequence[Tensor],
-               top: Tensor,
-               size: Tuple[int, int],
-               first: int = 0) -> List[Tensor]:
+    def decode(
+        self,
+        contexts: Sequence[Tensor],
+        votes: Sequence[Tensor],
+        top: Tensor,
+        size: tuple[int, int],
+        first: int = 0,
+    ) -> list[Tensor]:
         """Decode by votes and contexts that are there already, whole or
         cropped, from the coarse end of the last of these steps to the fine
         end of the first.
@@ -193,11 +206,14 @@ class PixelVotingDecoder(BaseModule):
             level = first + i
             stride = self._stride(level, sizes[i], sizes[i + 1])
             decoded.insert(
-                0, self.steps[level].decode(contexts[i], decoded[0], votes[i],
-                                            sizes[i], stride))
+                0,
+                self.steps[level].decode(
+                    contexts[i], decoded[0], votes[i], sizes[i], stride
+                ),
+            )
         return decoded
 
-    def forward(self, maps: Sequence[Tensor], top: Tensor) -> List[Tensor]:
+    def forward(self, maps: Sequence[Tensor], top: Tensor) -> list[Tensor]:
         """Decode y_L to the size of z_0.
 
         Args:
@@ -211,9 +227,8 @@ class PixelVotingDecoder(BaseModule):
             ValueError: If the maps don't fit ``in_channels`` or the strides.
         """
         if len(maps) != len(self.in_channels):
-            raise ValueError(f'in_channels={list(self.in_channels)} do not '
-                             f'fit {len(maps)} maps')
+            raise ValueError(
+                f'in_channels={list(self.in_channels)} do not fit {len(maps)} maps'
+            )
         votes = self.votes(maps)
-        return self.decode(
-            self.contexts(maps[1:]), votes, top,
-            sizes_of(maps[0])[2:])
+        return self.decode(self.contexts(maps[1:]), votes, top, sizes_of(maps[0])[2:])

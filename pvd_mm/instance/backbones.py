@@ -1,6 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """mmdet's ResNets handing out every step's map, and a narrow shared head."""
-from typing import Optional
 
 from mmdet.models.backbones import ResNet, ResNetV1d, ResNeXt
 from mmdet.models.layers import ResLayer
@@ -8,25 +7,25 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from pvd_mm.encoder import EncoderTaps
+from pvd_mm.decoder.intermediate_maps import IntermediateMaps
 
 
 @MODELS.register_module()
-class PVDResNet(EncoderTaps, ResNet):
+class PVDResNet(IntermediateMaps, ResNet):
     """mmdet's ``ResNet`` with the taps of
-    :class:`pvd_mm.encoder.EncoderTaps`."""
+    :class:`pvd_mm.decoder.IntermediateMaps`."""
 
 
 @MODELS.register_module()
-class PVDResNetV1d(EncoderTaps, ResNetV1d):
+class PVDResNetV1d(IntermediateMaps, ResNetV1d):
     """mmdet's ``ResNetV1d`` (deep stem, average down-sampling) with the taps
-    of :class:`pvd_mm.encoder.EncoderTaps`."""
+    of :class:`pvd_mm.decoder.IntermediateMaps`."""
 
 
 @MODELS.register_module()
-class PVDResNeXt(EncoderTaps, ResNeXt):
+class PVDResNeXt(IntermediateMaps, ResNeXt):
     """mmdet's ``ResNeXt`` with the taps of
-    :class:`pvd_mm.encoder.EncoderTaps`."""
+    :class:`pvd_mm.decoder.IntermediateMaps`."""
 
 
 @MODELS.register_module()
@@ -45,17 +44,22 @@ class NarrowResLayer(BaseModule):
         init_cfg (dict, optional): Defaults to Kaiming's, as in ResNet.
     """
 
-    def __init__(self,
-                 depth: int,
-                 base_channels: int = 64,
-                 stage: int = 3,
-                 stride: int = 2,
-                 norm_cfg: Optional[dict] = None,
-                 init_cfg=None) -> None:
-        super().__init__(init_cfg or [
-            dict(type='Kaiming', layer='Conv2d'),
-            dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm'])
-        ])
+    def __init__(
+        self,
+        depth: int,
+        base_channels: int = 64,
+        stage: int = 3,
+        stride: int = 2,
+        norm_cfg: dict | None = None,
+        init_cfg=None,
+    ) -> None:
+        super().__init__(
+            init_cfg
+            or [
+                dict(type='Kaiming', layer='Conv2d'),
+                dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
+            ]
+        )
         block, blocks = ResNet.arch_settings[depth]
         width = base_channels * 2**stage
         self.name = f'layer{stage + 1}'
@@ -67,7 +71,9 @@ class NarrowResLayer(BaseModule):
                 width,
                 blocks[stage],
                 stride=stride,
-                norm_cfg=norm_cfg or dict(type='BN')))
+                norm_cfg=norm_cfg or dict(type='BN'),
+            ),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, C, H, W) to (R, 2C, H / stride, W / stride)."""

@@ -18,7 +18,7 @@ from pycocotools import mask as rle_ops
 from pycocotools.cocoeval import COCOeval
 from terminaltables import AsciiTable
 
-from pvd_mm.errors import AnnotationError, some
+from pvd_mm.utils.errors import AnnotationError, some
 
 #: Name of a figure -> its place in ``COCOeval.stats``.
 _STATS = {

@@ -23,7 +23,7 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from pvd_mm.errors import (
+from pvd_mm.utils.errors import (
     AnnotationError,
     MissingDataError,
     existing_part,
@@ -218,15 +218,19 @@ class CheckedCOCO(COCO):
                     thin.append(ann['id'])
             except KeyError as error:
                 broken.add(ann['id'])
-                report(AnnotationError(
-                    f'annotation {ann["id"]} has no {error}.'
-                ), self._place)
+                report(
+                    AnnotationError(f'annotation {ann["id"]} has no {error}.'),
+                    self._place,
+                )
             except (TypeError, ValueError) as error:
                 broken.add(ann['id'])
-                report(AnnotationError(
-                    f'annotation {ann["id"]}, of the image {ann["image_id"]}, '
-                    f'{error}.'
-                ), self._place)
+                report(
+                    AnnotationError(
+                        f'annotation {ann["id"]}, of the image {ann["image_id"]}, '
+                        f'{error}.'
+                    ),
+                    self._place,
+                )
             if ann['id'] == 0:
                 print_log(
                     'Annotation 0: pycocotools takes an object with the id 0 '
@@ -487,12 +491,14 @@ class CheckedCocoMixin:
                 there[folder] = set(os.listdir(folder or os.curdir)) if known else ()
             (whole if file in there[folder] else missing).append(sample)
         if missing:
-            report(MissingDataError(
-                f'{type(self).__name__}: {len(missing)} of {len(samples)} images '
-                f'listed in {self.ann_file} do not exist: '
-                + some([f'{s["img_path"]} (id {s["img_id"]})' for s in missing])
-                + f'.{self._source()}'
-            ))
+            report(
+                MissingDataError(
+                    f'{type(self).__name__}: {len(missing)} of {len(samples)} images '
+                    f'listed in {self.ann_file} do not exist: '
+                    + some([f'{s["img_path"]} (id {s["img_id"]})' for s in missing])
+                    + f'.{self._source()}'
+                )
+            )
         return whole
 
 

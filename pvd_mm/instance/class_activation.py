@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The primary mask: a box head's classifier applied to every pixel."""
-from typing import Callable, Optional
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +22,16 @@ def check_box_head(head: nn.Module) -> None:
             'the primary mask is the classifier of bbox_head, applied to '
             'every pixel; that is written for BBoxHead and ConvFCBBoxHead '
             f'(Shared2FC…, Shared4Conv1FC…) with a classifier, not for '
-            f'{type(head).__name__}')
+            f'{type(head).__name__}'
+        )
 
 
-def class_activation(head: nn.Module,
-                     features: Tensor,
-                     labels: Optional[Tensor] = None,
-                     train_classifier: bool = True) -> Tensor:
+def class_activation(
+    head: nn.Module,
+    features: Tensor,
+    labels: Tensor | None = None,
+    train_classifier: bool = True,
+) -> Tensor:
     """The class logits of every pixel of a RoI (section 4.3).
 
     A pixel's logits are those that ``head`` would give if the whole RoI
@@ -53,7 +57,7 @@ def class_activation(head: nn.Module,
         if train_classifier:
             return layer(x)
         fixed = {name: p.detach() for name, p in layer.named_parameters()}
-        return functional_call(layer, fixed, (x, ))
+        return functional_call(layer, fixed, (x,))
 
     x = features
     for part in ('shared', 'cls'):
@@ -63,13 +67,14 @@ def class_activation(head: nn.Module,
             x = F.relu(_per_pixel(fc, x, call))
     logits = _per_pixel(head.fc_cls, x, call)
     if labels is None:
-        return logits[:, :head.num_classes]
+        return logits[:, : head.num_classes]
     rows = torch.arange(len(labels), device=labels.device)
     return logits[rows, labels][:, None]
 
 
-def _per_pixel(fc: nn.Module, x: Tensor,
-               call: Callable[[nn.Module, Tensor], Tensor]) -> Tensor:
+def _per_pixel(
+    fc: nn.Module, x: Tensor, call: Callable[[nn.Module, Tensor], Tensor]
+) -> Tensor:
     """A layer over vectors, or over flattened RoIs, at every pixel."""
     channels = x.size(1)
     if type(fc) is nn.Linear and fc.in_features != channels:

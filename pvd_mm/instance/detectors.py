@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Detectors that let their RoI head see the backbone's maps."""
-from typing import Sequence, Tuple
+
+from collections.abc import Sequence
 
 from mmdet.models.detectors import MaskRCNN
 from mmdet.registry import MODELS
@@ -11,10 +12,11 @@ class FeatureMaps(tuple):
     """The maps for RPN and RoI extractors, as everywhere in mmdet, and beside
     them ``encoder``, the backbone's own z_0 …, finest first."""
 
-    encoder: Tuple[Tensor, ...]
+    encoder: tuple[Tensor, ...]
 
-    def __new__(cls, maps: Sequence[Tensor],
-                encoder: Sequence[Tensor]) -> 'FeatureMaps':
+    def __new__(
+        cls, maps: Sequence[Tensor], encoder: Sequence[Tensor]
+    ) -> 'FeatureMaps':
         """A tuple of ``maps``."""
         self = super().__new__(cls, maps)
         self.encoder = tuple(encoder)
@@ -35,9 +37,9 @@ class EncoderMaps:
         """Images (N, 3, H, W) to maps."""
         encoder = self.backbone(batch_inputs)
         if self.with_neck:
-            maps = self.neck(encoder[-len(self.neck.in_channels):])
+            maps = self.neck(encoder[-len(self.neck.in_channels) :])
         else:
-            maps = encoder[-self.rpn_head.prior_generator.num_levels:]
+            maps = encoder[-self.rpn_head.prior_generator.num_levels :]
         return FeatureMaps(maps, encoder)
 
 

@@ -1,6 +1,8 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The mask head for mmdet."""
-from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +21,10 @@ VOTES_FROM = ('image', 'roi')
 class _OfImages(NamedTuple):
     """What is cropped per RoI: maps, and what the steps between them have,
     ``votes`` only if they are not regressed on crops."""
+
     maps: Sequence[Tensor]
     contexts: Sequence[Tensor]
-    votes: Optional[Sequence[Tensor]]
+    votes: Sequence[Tensor] | None
 
 
 @MODELS.register_module()
@@ -97,20 +100,22 @@ class PVDMaskHead(FCNMaskHead):
             side that the steps lead to.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 num_classes: int = 80,
-                 class_agnostic: bool = False,
-                 mask_size: int = 56,
-                 roi_feat_size: int = 7,
-                 finest_stride: int = 4,
-                 strides: Optional[Sequence[int]] = None,
-                 votes_from: str = 'image',
-                 sampling_ratio: int = 0,
-                 coarse_loss_weight: float = 0.,
-                 loss_mask: Optional[dict] = None,
-                 init_cfg: Optional[dict] = None,
-                 **decoder) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int = 80,
+        class_agnostic: bool = False,
+        mask_size: int = 56,
+        roi_feat_size: int = 7,
+        finest_stride: int = 4,
+        strides: Sequence[int] | None = None,
+        votes_from: str = 'image',
+        sampling_ratio: int = 0,
+        coarse_loss_weight: float = 0.0,
+        loss_mask: dict | None = None,
+        init_cfg: dict | None = None,
+        **decoder,
+    ) -> None:
         # The contract is FCNMaskHead's, its layers are not.
         super().__init__(
             num_convs=0,
@@ -119,20 +124,23 @@ class PVDMaskHead(FCNMaskHead):
             num_classes=num_classes,
             class_agnostic=class_agnostic,
             upsample_cfg=dict(type=None),
-            loss_mask=loss_mask or dict(
-                type='CrossEntropyLoss', use_mask=True, loss_weight=1.),
-            init_cfg=init_cfg)
+            loss_mask=loss_mask
+            or dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+            init_cfg=init_cfg,
+        )
         self.conv_logits = None
         check_choice('votes_from', votes_from, VOTES_FROM)
         if finest_stride < 1:
-            raise ValueError('finest_stride must be a number of pixels, but '
-                             f'got {finest_stride}')
+            raise ValueError(
+                f'finest_stride must be a number of pixels, but got {finest_stride}'
+            )
         check_not_negative('coarse_loss_weight', coarse_loss_weight)
         self.decoder = PixelVotingDecoder(
             in_channels,
             1 if class_agnostic else num_classes,
             strides=strides or [2] * (len(in_channels) - 1),
-            **decoder)
+            **decoder,
+        )
         self.mask_size = mask_size
         self.votes_from = votes_from
         self.sampling_ratio = sampling_ratio
@@ -147,14 +155,15 @@ class PVDMaskHead(FCNMaskHead):
                 f'mask_size must be a side that the steps from '
                 f'roi_feat_size={roi_feat_size} by the strides '
                 f'{list(self.decoder.strides)[::-1]} lead to, at most '
-                f'{roi_feat_size * ratio}, but got {mask_size}')
+                f'{roi_feat_size * ratio}, but got {mask_size}'
+            )
 
     @property
     def top(self) -> int:
         """The level L of the coarsest map."""
         return len(self.decoder.in_channels) - 1
 
-    def entry(self, inside: bool) -> Tuple[int, int]:
+    def entry(self, inside: bool) -> tuple[int, int]:
         """Where decoding on the image's maps begins at the coarsest.
 
         Args:
@@ -169,7 +178,7 @@ class PVDMaskHead(FCNMaskHead):
             return self.top - 1, side * self.decoder.strides[-1]
         return self.top, side
 
-    def _sides(self, start: int, side: int) -> List[int]:
+    def _sides(self, start: int, side: int) -> list[int]:
         """Sides of the grids of a RoI that starts at a level with a side,
         which is the last one; finest first."""
         sides = [side]
@@ -182,21 +191,22 @@ class PVDMaskHead(FCNMaskHead):
     def finest_level(self, starts: Sequence[int], inside: bool) -> int:
         """The finest level that RoIs with these starts are decoded to."""
         _, side = self.entry(inside)
-        return min(start + 1 - len(self._sides(start, side))
-                   for start in starts)
+        return min(start + 1 - len(self._sides(start, side)) for start in starts)
 
-    def start_levels(self, inside: bool) -> List[int]:
+    def start_levels(self, inside: bool) -> list[int]:
         """The levels from which ``mask_size`` is reached; of maps of one
         stride the last. See :meth:`entry` for the argument."""
         top, side = self.entry(inside)
         return [
-            level for level in range(top + 1)
+            level
+            for level in range(top + 1)
             if level in (top, self.level_of(self.map_strides[level]))
             and self._sides(level, side)[0] == self.mask_size
         ]
 
-    def levels_of_size(self, rois: Tensor, levels: Sequence[int],
-                       inside: bool) -> Tensor:
+    def levels_of_size(
+        self, rois: Tensor, levels: Sequence[int], inside: bool
+    ) -> Tensor:
         """The one of some levels whose pixels are nearest in size to the
         cells of each RoI's grid.
 
@@ -210,11 +220,10 @@ class PVDMaskHead(FCNMaskHead):
         """
         _, side = self.entry(inside)
         width, height = (rois[:, 3:] - rois[:, 1:3]).float().unbind(1)
-        cells = (width * height).clamp(min=1.).sqrt() / side
+        cells = (width * height).clamp(min=1.0).sqrt() / side
         strides = cells.new_tensor([self.map_strides[i] for i in levels])
         ratio = cells[:, None].log2() - strides.log2()
-        return rois.new_tensor(levels, dtype=torch.long)[
-            ratio.abs().argmin(1)]
+        return rois.new_tensor(levels, dtype=torch.long)[ratio.abs().argmin(1)]
 
     def level_of(self, stride: int) -> int:
         """The last map of so many pixels' stride.
@@ -226,17 +235,20 @@ class PVDMaskHead(FCNMaskHead):
             raise ValueError(
                 f'the RoI extractor works on a map of stride {stride}, but '
                 f"the mask head's maps have the strides {self.map_strides} "
-                '(finest_stride and strides)')
-        return max(level for level, found in enumerate(self.map_strides)
-                   if found == stride)
+                '(finest_stride and strides)'
+            )
+        return max(
+            level for level, found in enumerate(self.map_strides) if found == stride
+        )
 
-    def forward(self,
-                primary: Tensor,
-                rois: Tensor,
-                starts: Union[int, Tensor],
-                maps: Sequence[Tensor],
-                roi_maps: Optional[Tuple[Tensor, Tensor]] = None
-                ) -> List[Tensor]:
+    def forward(
+        self,
+        primary: Tensor,
+        rois: Tensor,
+        starts: int | Tensor,
+        maps: Sequence[Tensor],
+        roi_maps: tuple[Tensor, Tensor] | None = None,
+    ) -> list[Tensor]:
         """Decode primary masks.
 
         Args:
@@ -268,24 +280,23 @@ class PVDMaskHead(FCNMaskHead):
         if isinstance(starts, int):  # nothing to sort, nothing to copy
             decoded = self._decode(primary, rois, starts, images)
         else:
-            decoded = self._decode_by_level(primary.to(dtype), rois, starts,
-                                            images)
-        sides = sorted(
-            set(self._sides(self.top, self.roi_feat_size[0])), reverse=True)
+            decoded = self._decode_by_level(primary.to(dtype), rois, starts, images)
+        sides = sorted(set(self._sides(self.top, self.roi_feat_size[0])), reverse=True)
         masks = self._at([*decoded, *inside], sides)
         return [y.to(dtype) for y in masks]
 
-    def _select_maps(self, maps: Sequence[Tensor],
-                     roi_maps: Optional[Sequence[Tensor]]
-                     ) -> Sequence[Tensor]:
+    def _select_maps(
+        self, maps: Sequence[Tensor], roi_maps: Sequence[Tensor] | None
+    ) -> Sequence[Tensor]:
         inside = [] if roi_maps is None else [roi_maps[1]]
-        maps = maps[-(self.top + 1 - len(inside)):]
+        maps = maps[-(self.top + 1 - len(inside)) :]
         given = [z.size(1) for z in (*maps, *inside)]
         if given != list(self.decoder.in_channels):
             raise ValueError(
                 f'in_channels={list(self.decoder.in_channels)} does not fit '
                 f"the backbone's maps{' and that of the RoI' * len(inside)}, "
-                f'which have {given} channels')
+                f'which have {given} channels'
+            )
         return maps
 
     def _of_images(self, maps: Sequence[Tensor]) -> _OfImages:
@@ -293,35 +304,42 @@ class PVDMaskHead(FCNMaskHead):
         votes = self.decoder.votes(maps) if self.votes_from == 'image' else None
         return _OfImages(maps, self.decoder.contexts(maps[1:]), votes)
 
-    def _crop(self, x: Tensor, rois: Tensor, level: int,
-              side: int) -> Tensor:
+    def _crop(self, x: Tensor, rois: Tensor, level: int, side: int) -> Tensor:
         """A map of a level at the grid of each RoI, (R, C, side, side)."""
         shape = len(rois), x.size(1), side, side
         if 0 in shape:  # which RoIAlign does not take; keeps the graph whole
             return (0 * x.sum()).expand(shape)
         x = x.to(torch.promote_types(x.dtype, torch.float))  # no bfloat16
-        return roi_align(x, rois.to(x.dtype), (side, side),
-                         1 / self.map_strides[level], self.sampling_ratio,
-                         'avg', True)
+        return roi_align(
+            x,
+            rois.to(x.dtype),
+            (side, side),
+            1 / self.map_strides[level],
+            self.sampling_ratio,
+            'avg',
+            True,
+        )
 
-    def _decode_inside(self, primary: Tensor,
-                       roi_maps: Sequence[Tensor]) -> List[Tensor]:
+    def _decode_inside(
+        self, primary: Tensor, roi_maps: Sequence[Tensor]
+    ) -> list[Tensor]:
         """The last step, between the maps of the RoI: y_{L-1} and y_L."""
         last = self.top - 1
         return self.decoder.decode(
             self.decoder.contexts(roi_maps[1:], last),
-            self.decoder.votes(roi_maps, last), primary,
-            roi_maps[0].shape[2:], last)
+            self.decoder.votes(roi_maps, last),
+            primary,
+            roi_maps[0].shape[2:],
+            last,
+        )
 
-    def _decode_by_level(self, primary: Tensor, rois: Tensor, starts: Tensor,
-                         images: _OfImages) -> List[Tensor]:
+    def _decode_by_level(
+        self, primary: Tensor, rois: Tensor, starts: Tensor, images: _OfImages
+    ) -> list[Tensor]:
         """Decode RoIs of several start levels; masks of every side."""
         top, side = len(images.maps) - 1, primary.size(-1)
         sides = sorted(set(self._sides(top, side)), reverse=True)
-        decoded = [
-            primary.new_zeros(*primary.shape[:2], side, side)
-            for side in sides
-        ]
+        decoded = [primary.new_zeros(*primary.shape[:2], side, side) for side in sides]
         # Levels without a RoI are gone through as well: every parameter must
         # get a gradient, in every process.
         for start in range(top + 1):
@@ -333,17 +351,18 @@ class PVDMaskHead(FCNMaskHead):
                 result[where] = masks.to(result.dtype)
         return decoded
 
-    def _decode(self, primary: Tensor, rois: Tensor, start: int,
-                images: _OfImages) -> List[Tensor]:
+    def _decode(
+        self, primary: Tensor, rois: Tensor, start: int, images: _OfImages
+    ) -> list[Tensor]:
         """Decode RoIs that start at one level; y_l, finest first."""
         sides = self._sides(start, primary.size(-1))
         first = start + 1 - len(sides)
 
-        def crop(what: Sequence[Tensor], level: int) -> List[Tensor]:
+        def crop(what: Sequence[Tensor], level: int) -> list[Tensor]:
             """What is of the levels from this one to the start, per RoI."""
             return [
-                self._crop(x, rois, at, side) for at, (x, side) in enumerate(
-                    zip(what, sides[level - first:]), level)
+                self._crop(x, rois, at, side)
+                for at, (x, side) in enumerate(zip(what, sides[level - first :]), level)
             ]
 
         # those of a step are at the grid of its coarse end
@@ -352,13 +371,13 @@ class PVDMaskHead(FCNMaskHead):
         if images.votes is not None:
             votes = crop(images.votes[steps], first + 1)
         else:
-            cells = crop(images.maps[first:start + 1], first)
+            cells = crop(images.maps[first : start + 1], first)
             votes = self.decoder.votes(cells, first)
-        return self.decoder.decode(contexts, votes, primary,
-                                   (sides[0], sides[0]), first)
+        return self.decoder.decode(
+            contexts, votes, primary, (sides[0], sides[0]), first
+        )
 
-    def _at(self, decoded: Sequence[Tensor],
-            sides: Sequence[int]) -> List[Tensor]:
+    def _at(self, decoded: Sequence[Tensor], sides: Sequence[int]) -> list[Tensor]:
         """The masks at these sides: the finest map of a side, or, where
         decoding ends before, the last one interpolated."""
         by_side = {}
@@ -366,14 +385,19 @@ class PVDMaskHead(FCNMaskHead):
             by_side.setdefault(y.size(-1), y)
         last = decoded[0]
         return [
-            by_side[side] if side in by_side else F.interpolate(
-                last, (side, side), mode='bilinear', align_corners=False)
+            by_side[side]
+            if side in by_side
+            else F.interpolate(last, (side, side), mode='bilinear', align_corners=False)
             for side in sides
         ]
 
-    def loss_and_target(self, mask_preds: Union[Tensor, Sequence[Tensor]],
-                        sampling_results: list, batch_gt_instances: list,
-                        rcnn_train_cfg: ConfigDict) -> dict:
+    def loss_and_target(
+        self,
+        mask_preds: Tensor | Sequence[Tensor],
+        sampling_results: list,
+        batch_gt_instances: list,
+        rcnn_train_cfg: ConfigDict,
+    ) -> dict:
         """The losses of :meth:`forward`'s result, or of its finest part.
 
         ``loss_mask`` at the finest side, and with ``coarse_loss_weight``
@@ -388,22 +412,30 @@ class PVDMaskHead(FCNMaskHead):
             raise ValueError(
                 f'train_cfg.rcnn.mask_size={rcnn_train_cfg.mask_size} is the '
                 'size of the targets and must be that of the mask head, '
-                f'mask_size={self.mask_size}')
+                f'mask_size={self.mask_size}'
+            )
         if isinstance(mask_preds, Tensor):
             mask_preds = [mask_preds]
-        result = super().loss_and_target(mask_preds[0], sampling_results,
-                                         batch_gt_instances, rcnn_train_cfg)
+        result = super().loss_and_target(
+            mask_preds[0], sampling_results, batch_gt_instances, rcnn_train_cfg
+        )
         if self.coarse_loss_weight:
             for masks in mask_preds[1:]:
                 cfg = ConfigDict(rcnn_train_cfg, mask_size=masks.size(-1))
                 coarse = super().loss_and_target(
-                    masks, sampling_results, batch_gt_instances, cfg)
+                    masks, sampling_results, batch_gt_instances, cfg
+                )
                 result['loss_mask'][f'loss_mask_{masks.size(-1)}'] = (
-                    self.coarse_loss_weight * coarse['loss_mask']['loss_mask'])
+                    self.coarse_loss_weight * coarse['loss_mask']['loss_mask']
+                )
         return result
 
-    def get_targets(self, sampling_results: list, batch_gt_instances: list,
-                    rcnn_train_cfg: ConfigDict) -> Tensor:
+    def get_targets(
+        self,
+        sampling_results: list,
+        batch_gt_instances: list,
+        rcnn_train_cfg: ConfigDict,
+    ) -> Tensor:
         """The masks of the positive RoIs, (R, n, n), zeros and ones."""
         cfg = ConfigDict(rcnn_train_cfg)
         cfg.setdefault('mask_size', self.mask_size)

@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The RoI head for mmdet."""
-from typing import List, NamedTuple, Optional, Union
+
+from typing import NamedTuple
 
 import torch
 from mmdet.models.roi_heads import StandardRoIHead
@@ -23,6 +24,7 @@ START_LEVELS = ('source', 'size')
 class RoIFeatures(NamedTuple):
     """What was extracted for R RoIs, and what the shared head (res5 of a C4
     detector) made of it; without a shared head the same twice."""
+
     pooled: Tensor
     top: Tensor
 
@@ -65,11 +67,13 @@ class PVDRoIHead(StandardRoIHead):
             ``start_level='size'`` has no levels to choose from.
     """
 
-    def __init__(self,
-                 *args,
-                 train_classifier: bool = True,
-                 start_level: str = 'source',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        train_classifier: bool = True,
+        start_level: str = 'source',
+        **kwargs,
+    ) -> None:
         super().__init__(*args, **kwargs)
         check_choice('start_level', start_level, START_LEVELS)
         self.train_classifier = train_classifier
@@ -77,26 +81,29 @@ class PVDRoIHead(StandardRoIHead):
         if not self.with_mask:
             return
         if not isinstance(self.mask_head, PVDMaskHead):
-            raise TypeError('the mask_head of a PVDRoIHead must be a '
-                            f'PVDMaskHead, but is a '
-                            f'{type(self.mask_head).__name__}')
+            raise TypeError(
+                'the mask_head of a PVDRoIHead must be a '
+                f'PVDMaskHead, but is a '
+                f'{type(self.mask_head).__name__}'
+            )
         check_box_head(self.bbox_head)
         if self.mask_head.num_classes != self.bbox_head.num_classes:
             raise ValueError(
                 'bbox_head and mask_head must have the same num_classes, but '
                 f'got {self.bbox_head.num_classes} and '
-                f'{self.mask_head.num_classes}')
+                f'{self.mask_head.num_classes}'
+            )
         self._starts = self._start_levels()
-        unused = self.mask_head.finest_level(self._starts,
-                                             self.with_shared_head)
+        unused = self.mask_head.finest_level(self._starts, self.with_shared_head)
         if unused:
             raise ValueError(
                 f'mask_size={self.mask_head.mask_size} is reached before the '
                 f"mask head's first {unused} maps: leave them out of its "
                 'in_channels (and strides), and set finest_stride='
-                f'{self.mask_head.map_strides[unused]}')
+                f'{self.mask_head.map_strides[unused]}'
+            )
 
-    def _start_levels(self) -> List[int]:
+    def _start_levels(self) -> list[int]:
         """The levels that RoIs may start at; from 'source' one for each
         level of the extractor."""
         head, strides = self.mask_head, self.mask_roi_extractor.featmap_strides
@@ -105,7 +112,8 @@ class PVDRoIHead(StandardRoIHead):
                 'a shared head makes the top map inside the RoI, so the RoI '
                 'extractor must work on the last but one map of the mask '
                 f'head, featmap_strides={head.map_strides[-2:-1]}, but has '
-                f'{list(strides)}')
+                f'{list(strides)}'
+            )
         if self.start_level == 'size':
             levels = head.start_levels(self.with_shared_head)
             if len(levels) < 2:
@@ -114,13 +122,14 @@ class PVDRoIHead(StandardRoIHead):
                     f'mask_size={head.mask_size} is reached, but the maps of '
                     f'the strides {head.map_strides} have '
                     f'{len(levels)}: give the mask head finer maps '
-                    '(in_channels, strides and finest_stride)')
+                    '(in_channels, strides and finest_stride)'
+                )
             return levels
         if self.with_shared_head:
             return [head.top - 1]
         return [head.level_of(stride) for stride in strides]
 
-    def _starts_of(self, rois: Tensor, half: bool) -> Union[int, Tensor]:
+    def _starts_of(self, rois: Tensor, half: bool) -> int | Tensor:
         """The level that each RoI starts at, or that all start at."""
         head, inside = self.mask_head, self.with_shared_head
         if self._starts == [head.entry(inside)[0]]:
@@ -129,7 +138,8 @@ class PVDRoIHead(StandardRoIHead):
             return head.levels_of_size(rois, self._starts, inside)
         # as the extractor does, which rounds RoIs where its maps are half
         levels = self.mask_roi_extractor.map_roi_levels(
-            rois.half() if half else rois, len(self._starts))
+            rois.half() if half else rois, len(self._starts)
+        )
         return levels.new_tensor(self._starts)[levels]
 
     def _bbox_forward(self, x: FeatureMaps, rois: Tensor) -> dict:
@@ -137,20 +147,20 @@ class PVDRoIHead(StandardRoIHead):
         :class:`RoIFeatures`."""
         features = self._extract(self.bbox_roi_extractor, x, rois)
         cls_score, bbox_pred = self.bbox_head(features.top)
-        return dict(
-            cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=features)
+        return dict(cls_score=cls_score, bbox_pred=bbox_pred, bbox_feats=features)
 
-    def _extract(self, extractor, x: FeatureMaps,
-                 rois: Tensor) -> RoIFeatures:
-        pooled = extractor(x[:extractor.num_inputs], rois)
+    def _extract(self, extractor, x: FeatureMaps, rois: Tensor) -> RoIFeatures:
+        pooled = extractor(x[: extractor.num_inputs], rois)
         top = self.shared_head(pooled) if self.with_shared_head else pooled
         return RoIFeatures(pooled, top)
 
-    def _mask_forward(self,
-                      x: FeatureMaps,
-                      rois: Tensor,
-                      labels: Optional[Tensor] = None,
-                      features: Optional[RoIFeatures] = None) -> dict:
+    def _mask_forward(
+        self,
+        x: FeatureMaps,
+        rois: Tensor,
+        labels: Tensor | None = None,
+        features: RoIFeatures | None = None,
+    ) -> dict:
         """Decode the masks of RoIs.
 
         Args:
@@ -172,52 +182,72 @@ class PVDRoIHead(StandardRoIHead):
             raise TypeError(
                 "PVDRoIHead needs the backbone's maps: give the detector "
                 "type='PVDMaskRCNN', or put pvd_mm.instance.EncoderMaps in "
-                'front of its class')
+                'front of its class'
+            )
         head = self.mask_head
         if features is None:
             features = self._extract(self.mask_roi_extractor, x, rois)
         if head.class_agnostic and labels is None:
             scores, _ = self.bbox_head(features.top)
-            labels = scores[:, :self.bbox_head.num_classes].argmax(1)
-        primary = class_activation(self.bbox_head, features.top,
-                                   labels if head.class_agnostic else None,
-                                   self.train_classifier)
+            labels = scores[:, : self.bbox_head.num_classes].argmax(1)
+        primary = class_activation(
+            self.bbox_head,
+            features.top,
+            labels if head.class_agnostic else None,
+            self.train_classifier,
+        )
         starts = self._starts_of(rois, half=x[0].dtype == torch.half)
-        masks = head(primary, rois, starts, x.encoder,
-                     features if self.with_shared_head else None)
+        masks = head(
+            primary,
+            rois,
+            starts,
+            x.encoder,
+            features if self.with_shared_head else None,
+        )
         return dict(mask_preds=masks[0], all_preds=masks)
 
-    def mask_loss(self, x: FeatureMaps,
-                  sampling_results: List[SamplingResult],
-                  bbox_feats: RoIFeatures,
-                  batch_gt_instances: InstanceList) -> dict:
+    def mask_loss(
+        self,
+        x: FeatureMaps,
+        sampling_results: list[SamplingResult],
+        bbox_feats: RoIFeatures,
+        batch_gt_instances: InstanceList,
+    ) -> dict:
         """The mask losses of the positive RoIs, as in
         ``StandardRoIHead``."""
         rois = bbox2roi([res.pos_priors for res in sampling_results])
         labels = torch.cat([res.pos_gt_labels for res in sampling_results])
         features = None
         if self.share_roi_extractor:
-            positive = torch.cat([
-                torch.cat([
-                    torch.ones(len(res.pos_priors), dtype=torch.bool),
-                    torch.zeros(len(res.neg_priors), dtype=torch.bool)
-                ]) for res in sampling_results
-            ])
+            positive = torch.cat(
+                [
+                    torch.cat(
+                        [
+                            torch.ones(len(res.pos_priors), dtype=torch.bool),
+                            torch.zeros(len(res.neg_priors), dtype=torch.bool),
+                        ]
+                    )
+                    for res in sampling_results
+                ]
+            )
             features = bbox_feats.of(positive.to(rois.device))
         results = self._mask_forward(x, rois, labels, features)
         losses = self.mask_head.loss_and_target(
             mask_preds=results['all_preds'],
             sampling_results=sampling_results,
             batch_gt_instances=batch_gt_instances,
-            rcnn_train_cfg=self.train_cfg)
+            rcnn_train_cfg=self.train_cfg,
+        )
         results.update(loss_mask=losses['loss_mask'])
         return results
 
-    def predict_mask(self,
-                     x: FeatureMaps,
-                     batch_img_metas: List[dict],
-                     results_list: InstanceList,
-                     rescale: bool = False) -> InstanceList:
+    def predict_mask(
+        self,
+        x: FeatureMaps,
+        batch_img_metas: list[dict],
+        results_list: InstanceList,
+        rescale: bool = False,
+    ) -> InstanceList:
         """Add masks to detected boxes, as in ``StandardRoIHead``."""
         rois = bbox2roi([res.bboxes for res in results_list])
         if len(rois) == 0:
@@ -226,7 +256,8 @@ class PVDRoIHead(StandardRoIHead):
                 rois.device,
                 task_type='mask',
                 instance_results=results_list,
-                mask_thr_binary=self.test_cfg.mask_thr_binary)
+                mask_thr_binary=self.test_cfg.mask_thr_binary,
+            )
         labels = torch.cat([res.labels for res in results_list])
         masks = self._mask_forward(x, rois, labels)['mask_preds']
         return self.mask_head.predict_by_feat(
@@ -234,4 +265,5 @@ class PVDRoIHead(StandardRoIHead):
             results_list=results_list,
             batch_img_metas=batch_img_metas,
             rcnn_test_cfg=self.test_cfg,
-            rescale=rescale)
+            rescale=rescale,
+        )

@@ -1,7 +1,9 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Every argument check of the op, once, in front of all backends."""
+
+from collections.abc import Sequence
 from collections.abc import Sequence as SequenceType
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,14 +14,15 @@ FORMULATIONS = ('exact', 'factored')
 class Geometry(NamedTuple):
     """What a backend needs to know besides the two tensors, in the order of
     the op's arguments."""
+
     kernel_size: int
     stride: int
     padding: int
-    output_size: Tuple[int, int]
+    output_size: tuple[int, int]
     groups: int
 
 
-def sizes_of(tensor: Tensor) -> Tuple[int, ...]:
+def sizes_of(tensor: Tensor) -> tuple[int, ...]:
     """The shape, in ints also while ``torch.jit.trace`` is at work, which
     hands out tensors instead."""
     if torch.jit.is_tracing():
@@ -30,7 +33,8 @@ def sizes_of(tensor: Tensor) -> Tuple[int, ...]:
 def format_like(tensor: Tensor) -> torch.memory_format:
     """What a result is laid out as: like its argument, as a convolution's."""
     if not tensor.is_contiguous() and tensor.is_contiguous(
-            memory_format=torch.channels_last):
+        memory_format=torch.channels_last
+    ):
         return torch.channels_last
     return torch.contiguous_format
 
@@ -45,8 +49,9 @@ def check_integer(name: str, value, least: int) -> int:
     if isinstance(value, Tensor) and torch.jit.is_tracing():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
-        raise TypeError(f'{name} must be an int, but got {value!r} of type '
-                        f'{type(value).__name__}')
+        raise TypeError(
+            f'{name} must be an int, but got {value!r} of type {type(value).__name__}'
+        )
     if value < least:
         raise ValueError(f'{name} must be at least {least}, but got {value}')
     return value
@@ -59,8 +64,9 @@ def check_odd(name: str, value) -> None:
         raise ValueError(f'{name} must be odd, but got {value}')
 
 
-def check_kernel(kernel_size: int, stride: int, padding: Optional[int],
-                 groups: int) -> int:
+def check_kernel(
+    kernel_size: int, stride: int, padding: int | None, groups: int
+) -> int:
     """Check the numbers a module is built with; returns the padding.
 
     Raises:
@@ -69,8 +75,10 @@ def check_kernel(kernel_size: int, stride: int, padding: Optional[int],
     """
     check_integer('kernel_size', kernel_size, 1)
     if kernel_size % 2 == 0:
-        raise ValueError('kernel_size must be odd, so that a window has a '
-                         f'centre, but got {kernel_size}')
+        raise ValueError(
+            'kernel_size must be odd, so that a window has a '
+            f'centre, but got {kernel_size}'
+        )
     check_integer('stride', stride, 1)
     check_integer('groups', groups, 1)
     if padding is None:
@@ -81,8 +89,7 @@ def check_kernel(kernel_size: int, stride: int, padding: Optional[int],
 def check_choice(name: str, value, allowed: Sequence) -> None:
     """Raise a ``ValueError`` unless ``value`` is one of ``allowed``."""
     if value not in allowed:
-        raise ValueError(f'{name} must be one of {list(allowed)}, '
-                         f'but got {value!r}')
+        raise ValueError(f'{name} must be one of {list(allowed)}, but got {value!r}')
 
 
 def check_not_negative(name: str, value) -> None:
@@ -97,75 +104,100 @@ def check_positive(name: str, value) -> None:
         raise ValueError(f'{name} must be positive, but got {value}')
 
 
-def _check_tensors(input: Tensor, votes: Tensor, kernel_size: int,
-                   groups: int) -> None:
+def _check_tensors(input: Tensor, votes: Tensor, kernel_size: int, groups: int) -> None:
     for name, tensor in (('input', input), ('votes', votes)):
         if not isinstance(tensor, Tensor):
-            raise TypeError(f'{name} must be a Tensor, but got '
-                            f'{type(tensor).__name__}')
+            raise TypeError(f'{name} must be a Tensor, but got {type(tensor).__name__}')
         if tensor.dim() != 4:
-            raise ValueError(f'{name} must have 4 dimensions (N, C, H, W), '
-                             f'but got shape {tuple(tensor.shape)}')
+            raise ValueError(
+                f'{name} must have 4 dimensions (N, C, H, W), '
+                f'but got shape {tuple(tensor.shape)}'
+            )
         if not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
-            raise TypeError(f'{name} must be a floating point tensor of 16 '
-                            f'bits or more, but got {tensor.dtype}')
+            raise TypeError(
+                f'{name} must be a floating point tensor of 16 '
+                f'bits or more, but got {tensor.dtype}'
+            )
         if tensor.layout != torch.strided:
-            raise TypeError(f'{name} must be a dense tensor, but its layout '
-                            f'is {tensor.layout}')
+            raise TypeError(
+                f'{name} must be a dense tensor, but its layout is {tensor.layout}'
+            )
     if input.device != votes.device:
-        raise ValueError('input and votes must be on one device, but got '
-                         f'{input.device} and {votes.device}')
+        raise ValueError(
+            'input and votes must be on one device, but got '
+            f'{input.device} and {votes.device}'
+        )
     if input.dtype != votes.dtype:
-        raise TypeError('input and votes must have one dtype, but got '
-                        f'{input.dtype} and {votes.dtype}')
+        raise TypeError(
+            'input and votes must have one dtype, but got '
+            f'{input.dtype} and {votes.dtype}'
+        )
     if input.size(1) % groups:
-        raise ValueError(f'groups must divide the {input.size(1)} channels '
-                         f'of input, but got groups={groups}')
+        raise ValueError(
+            f'groups must divide the {input.size(1)} channels '
+            f'of input, but got groups={groups}'
+        )
     expected = groups * kernel_size**2
     if votes.size(1) != expected:
         raise ValueError(
             f'votes must have groups * kernel_size**2 = {groups} * '
             f'{kernel_size}**2 = {expected} channels, but got '
-            f'{votes.size(1)}')
+            f'{votes.size(1)}'
+        )
     if (input.size(0), *input.shape[2:]) != (votes.size(0), *votes.shape[2:]):
         raise ValueError(
             'votes must have the batch size, height and width of input, but '
-            f'got votes {tuple(votes.shape)} for input {tuple(input.shape)}')
+            f'got votes {tuple(votes.shape)} for input {tuple(input.shape)}'
+        )
 
 
-def _check_output_size(input: Tensor, output_size, kernel_size: int,
-                       stride: int, padding: int) -> Tuple[int, int]:
-    least = tuple((side - 1) * stride - 2 * padding + kernel_size
-                  for side in sizes_of(input)[2:])
+def _check_output_size(
+    input: Tensor, output_size, kernel_size: int, stride: int, padding: int
+) -> tuple[int, int]:
+    least = tuple(
+        (side - 1) * stride - 2 * padding + kernel_size for side in sizes_of(input)[2:]
+    )
     most = tuple(side + stride - 1 for side in least)
     if output_size is None:
         if min(most) < 0:
             raise ValueError(
                 f'padding={padding} leaves nothing of an input of '
                 f'{tuple(input.shape[2:])} with kernel_size={kernel_size} '
-                f'and stride={stride}')
+                f'and stride={stride}'
+            )
         return most
-    if (not isinstance(output_size, SequenceType)
-            or isinstance(output_size, str) or len(output_size) != 2):
-        raise ValueError('output_size must be (height, width), but got '
-                         f'{output_size!r}')
+    if (
+        not isinstance(output_size, SequenceType)
+        or isinstance(output_size, str)
+        or len(output_size) != 2
+    ):
+        raise ValueError(
+            f'output_size must be (height, width), but got {output_size!r}'
+        )
     sides = tuple(
-        check_integer('each side of output_size', side, 0)
-        for side in output_size)
+        check_integer('each side of output_size', side, 0) for side in output_size
+    )
     for side, low, high in zip(sides, least, most):
         if not max(low, 0) <= side <= high:
             raise ValueError(
                 f'output_size must be between {least} and {most} for an '
                 f'input of {tuple(input.shape[2:])} with kernel_size='
                 f'{kernel_size}, stride={stride} and padding={padding}, but '
-                f'got {sides}')
+                f'got {sides}'
+            )
     return sides
 
 
-def check_arguments(input: Tensor, votes: Tensor, kernel_size: int,
-                    stride: int, padding: Optional[int],
-                    output_size: Optional[Sequence[int]], groups: int,
-                    formulation: str) -> Geometry:
+def check_arguments(
+    input: Tensor,
+    votes: Tensor,
+    kernel_size: int,
+    stride: int,
+    padding: int | None,
+    output_size: Sequence[int] | None,
+    groups: int,
+    formulation: str,
+) -> Geometry:
     """Check all arguments of the op; returns the resolved geometry.
 
     Raises:
@@ -176,6 +208,5 @@ def check_arguments(input: Tensor, votes: Tensor, kernel_size: int,
     padding = check_kernel(kernel_size, stride, padding, groups)
     check_choice('formulation', formulation, FORMULATIONS)
     _check_tensors(input, votes, kernel_size, groups)
-    output_size = _check_output_size(input, output_size, kernel_size, stride,
-                                     padding)
+    output_size = _check_output_size(input, output_size, kernel_size, stride, padding)
     return Geometry(kernel_size, stride, padding, output_size, groups)

@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The op as a function."""
-from typing import Optional, Sequence, Tuple
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,15 +12,17 @@ from .checks import check_arguments
 from .op import deconv
 
 
-def dynamic_deconv2d(input: Tensor,
-                     votes: Tensor,
-                     kernel_size: int = 3,
-                     stride: int = 1,
-                     padding: Optional[int] = None,
-                     output_size: Optional[Sequence[int]] = None,
-                     groups: int = 1,
-                     formulation: str = 'exact',
-                     backend: str = 'auto') -> Tensor:
+def dynamic_deconv2d(
+    input: Tensor,
+    votes: Tensor,
+    kernel_size: int = 3,
+    stride: int = 1,
+    padding: int | None = None,
+    output_size: Sequence[int] | None = None,
+    groups: int = 1,
+    formulation: str = 'exact',
+    backend: str = 'auto',
+) -> Tensor:
     """Transposed convolution whose kernel differs from pixel to pixel.
 
     Every input pixel scatters its value, weighted by its own k² votes, over its
@@ -77,15 +80,16 @@ def dynamic_deconv2d(input: Tensor,
         torch.Size([2, 19, 7, 7])
     """
     input, votes = _autocast(input, votes)
-    geometry = check_arguments(input, votes, kernel_size, stride, padding,
-                               output_size, groups, formulation)
+    geometry = check_arguments(
+        input, votes, kernel_size, stride, padding, output_size, groups, formulation
+    )
     check_backend(backend)
     if torch.onnx.is_in_onnx_export():
         return standard.dynamic_deconv2d(input, votes, geometry, formulation)
     return deconv(input, votes, *geometry, formulation, backend)
 
 
-def _autocast(*tensors: Tensor) -> Tuple[Tensor, ...]:
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Cast to the autocast dtype what ``conv_transpose2d`` would cast."""
     first = tensors[0]
     if not isinstance(first, Tensor):
@@ -98,5 +102,8 @@ def _autocast(*tensors: Tensor) -> Tuple[Tensor, ...]:
         return tensors
     dtype = torch.get_autocast_dtype(device)
     return tuple(
-        t.to(dtype) if isinstance(t, Tensor) and t.is_floating_point()
-        and t.dtype != torch.float64 else t for t in tensors)
+        t.to(dtype)
+        if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64
+        else t
+        for t in tensors
+    )

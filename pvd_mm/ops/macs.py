@@ -1,14 +1,20 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Multiply-accumulates of the op, for torch's FLOP counter and others."""
+
+from collections.abc import Sequence
 from math import prod
-from typing import Sequence
 
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
 
-def deconv_macs(input_shape: Sequence[int], output_shape: Sequence[int],
-                kernel_size: int, groups: int, formulation: str) -> int:
+def deconv_macs(
+    input_shape: Sequence[int],
+    output_shape: Sequence[int],
+    kernel_size: int,
+    groups: int,
+    formulation: str,
+) -> int:
     """Multiply-accumulates of one forward pass.
 
     'exact' multiplies every value of the input by k² votes. 'factored' adds
@@ -33,12 +39,21 @@ def deconv_macs(input_shape: Sequence[int], output_shape: Sequence[int],
 
 # torch counts a multiplication and its addition as two
 @register_flop_formula(torch.ops.pvd_mm.dynamic_deconv2d)
-def _forward_flops(input_shape, votes_shape, kernel_size, stride, padding,
-                   output_size, groups, formulation, *_, out_shape=None,
-                   **__) -> int:
+def _forward_flops(
+    input_shape,
+    votes_shape,
+    kernel_size,
+    stride,
+    padding,
+    output_size,
+    groups,
+    formulation,
+    *_,
+    out_shape=None,
+    **__,
+) -> int:
     output_shape = (*input_shape[:2], *output_size)
-    return 2 * deconv_macs(input_shape, output_shape, kernel_size, groups,
-                           formulation)
+    return 2 * deconv_macs(input_shape, output_shape, kernel_size, groups, formulation)
 
 
 @register_flop_formula(torch.ops.pvd_mm.dynamic_deconv2d_backward)

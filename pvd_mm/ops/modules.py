@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The op as modules: bare, and packed as an upsample layer."""
-from typing import Optional, Sequence
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -29,13 +30,15 @@ class DynamicDeconv2d(nn.Module):
         TypeError, ValueError: As the function, as soon as it is built.
     """
 
-    def __init__(self,
-                 kernel_size: int = 3,
-                 stride: int = 1,
-                 padding: Optional[int] = None,
-                 groups: int = 1,
-                 formulation: str = 'exact',
-                 backend: str = 'auto') -> None:
+    def __init__(
+        self,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        formulation: str = 'exact',
+        backend: str = 'auto',
+    ) -> None:
         super().__init__()
         self.padding = check_kernel(kernel_size, stride, padding, groups)
         check_choice('formulation', formulation, FORMULATIONS)
@@ -46,22 +49,31 @@ class DynamicDeconv2d(nn.Module):
         self.formulation = formulation
         self.backend = backend
 
-    def forward(self,
-                input: Tensor,
-                votes: Tensor,
-                output_size: Optional[Sequence[int]] = None) -> Tensor:
+    def forward(
+        self, input: Tensor, votes: Tensor, output_size: Sequence[int] | None = None
+    ) -> Tensor:
         """Decode ``input`` (N, C, H, W) by ``votes`` (N, G·k², H, W) to
         (N, C, H', W'); see :func:`pvd_mm.ops.dynamic_deconv2d`."""
-        return dynamic_deconv2d(input, votes, self.kernel_size, self.stride,
-                                self.padding, output_size, self.groups,
-                                self.formulation, self.backend)
+        return dynamic_deconv2d(
+            input,
+            votes,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            output_size,
+            self.groups,
+            self.formulation,
+            self.backend,
+        )
 
     def extra_repr(self) -> str:
         """The arguments."""
-        return (f'kernel_size={self.kernel_size}, stride={self.stride}, '
-                f'padding={self.padding}, groups={self.groups}, '
-                f'formulation={self.formulation!r}, '
-                f'backend={self.backend!r}')
+        return (
+            f'kernel_size={self.kernel_size}, stride={self.stride}, '
+            f'padding={self.padding}, groups={self.groups}, '
+            f'formulation={self.formulation!r}, '
+            f'backend={self.backend!r}'
+        )
 
 
 class DynamicDeconv2dPack(nn.Module):
@@ -88,28 +100,32 @@ class DynamicDeconv2dPack(nn.Module):
             does not fit the factor.
     """
 
-    def __init__(self,
-                 channels: int,
-                 scale_factor: int = 2,
-                 kernel_size: int = 3,
-                 groups: int = 1,
-                 compressed_channels: int = 64,
-                 formulation: str = 'exact',
-                 backend: str = 'auto') -> None:
+    def __init__(
+        self,
+        channels: int,
+        scale_factor: int = 2,
+        kernel_size: int = 3,
+        groups: int = 1,
+        compressed_channels: int = 64,
+        formulation: str = 'exact',
+        backend: str = 'auto',
+    ) -> None:
         super().__init__()
         if channels % groups:
-            raise ValueError(f'groups must divide channels={channels}, but '
-                             f'got groups={groups}')
+            raise ValueError(
+                f'groups must divide channels={channels}, but got groups={groups}'
+            )
         self.deconv = DynamicDeconv2d(
             kernel_size,
             scale_factor,
             groups=groups,
             formulation=formulation,
-            backend=backend)
+            backend=backend,
+        )
         start = upsampling_kernel(kernel_size, scale_factor)
         self.compress = nn.Sequential(
-            nn.Conv2d(channels, compressed_channels, 1),
-            nn.ReLU(inplace=True))
+            nn.Conv2d(channels, compressed_channels, 1), nn.ReLU(inplace=True)
+        )
         self.votes = nn.Conv2d(compressed_channels, groups * kernel_size**2, 1)
         nn.init.zeros_(self.votes.weight)
         self.votes.bias.data.copy_(start.flatten().repeat(groups))

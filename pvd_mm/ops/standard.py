@@ -8,6 +8,7 @@ and ``pixel_shuffle`` interleaves the planes. Shapes may be symbolic.
 Shape shorthand: N batch, G groups, C channels per group, (H, W) input size,
 (H', W') output size, (H_P, W_P) size of a plane.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,8 +17,9 @@ from .backends import matrix
 from .checks import Geometry
 
 
-def dynamic_deconv2d(input: Tensor, votes: Tensor, geometry: Geometry,
-                     formulation: str) -> Tensor:
+def dynamic_deconv2d(
+    input: Tensor, votes: Tensor, geometry: Geometry, formulation: str
+) -> Tensor:
     """See :func:`pvd_mm.ops.dynamic_deconv2d`; arguments are checked."""
     k, groups = geometry.kernel_size, geometry.groups
     fused = input.unflatten(1, (groups, input.size(1) // groups))
@@ -26,8 +28,7 @@ def dynamic_deconv2d(input: Tensor, votes: Tensor, geometry: Geometry,
         output = _scatter(fused, votes, geometry)
     else:
         ones = torch.ones_like(fused[:, :, :1])
-        output = matrix.expand(fused, geometry) * _scatter(
-            ones, votes, geometry)
+        output = matrix.expand(fused, geometry) * _scatter(ones, votes, geometry)
     return output.flatten(1, 2)
 
 
@@ -48,7 +49,7 @@ def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
 
     def shifted(x: Tensor, down: int, right: int) -> Tensor:
         top, left = before - down, before - right
-        return x[..., top:top + h, left:left + w]
+        return x[..., top : top + h, left : left + w]
 
     def plane(row: int, column: int) -> Tensor:
         total = None
@@ -56,7 +57,8 @@ def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
             for v, (right, t) in enumerate(shifts):
                 if (r, t) == (row, column):
                     term = shifted(fused, down, right) * shifted(
-                        votes[:, :, u * k + v, None], down, right)
+                        votes[:, :, u * k + v, None], down, right
+                    )
                     total = term if total is None else total + term
         if total is None:  # s > k: no vote reaches these pixels
             total = torch.zeros_like(shifted(fused, 0, 0))
@@ -64,5 +66,4 @@ def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
 
     planes = [plane(r, t) for r in range(s) for t in range(s)]
     output = F.pixel_shuffle(torch.stack(planes, 3).flatten(1, 3), s)
-    return output[..., :output_size[0], :output_size[1]].unflatten(
-        1, (groups, width))
+    return output[..., : output_size[0], : output_size[1]].unflatten(1, (groups, width))

@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Kernels that votes can start as."""
+
 import torch
 from torch import Tensor
 
@@ -29,7 +30,8 @@ def upsampling_kernel(kernel_size: int, stride: int) -> Tensor:
     if kernel_size < stride:
         raise ValueError(
             f'kernel_size must be at least stride={stride}, or there are '
-            f'output pixels that no vote reaches, but got {kernel_size}')
+            f'output pixels that no vote reaches, but got {kernel_size}'
+        )
     offset = torch.arange(kernel_size) - (kernel_size - 1) // 2
     triangle = (1 - offset.abs() / stride).clamp(min=0)
     # window positions of one residue modulo the stride meet in one pixel

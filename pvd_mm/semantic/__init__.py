@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The semantic wing: importing it registers everything in mmseg."""
+
 from .backbones import PVDResNet, PVDResNetV1c, PVDResNetV1d, PVDResNeXt
 from .boundary_iou import BoundaryIoUMetric
 from .camvid import CamVidDataset
@@ -7,7 +8,13 @@ from .checked_dataset import CheckedCityscapesDataset, CheckedDatasetMixin
 from .pvd_head import PVDHead
 
 __all__ = [
-    'BoundaryIoUMetric', 'CamVidDataset', 'CheckedCityscapesDataset',
-    'CheckedDatasetMixin', 'PVDHead', 'PVDResNet', 'PVDResNetV1c',
-    'PVDResNetV1d', 'PVDResNeXt'
+    'BoundaryIoUMetric',
+    'CamVidDataset',
+    'CheckedCityscapesDataset',
+    'CheckedDatasetMixin',
+    'PVDHead',
+    'PVDResNet',
+    'PVDResNetV1c',
+    'PVDResNetV1d',
+    'PVDResNeXt',
 ]

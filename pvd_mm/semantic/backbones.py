@@ -1,30 +1,31 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """mmseg's ResNet family, handing out every step's map."""
+
 from mmseg.models.backbones import ResNet, ResNetV1c, ResNetV1d, ResNeXt
 from mmseg.registry import MODELS
 
-from pvd_mm.encoder import EncoderTaps
+from pvd_mm.decoder.intermediate_maps import IntermediateMaps
 
 
 @MODELS.register_module()
-class PVDResNet(EncoderTaps, ResNet):
+class PVDResNet(IntermediateMaps, ResNet):
     """mmseg's ``ResNet`` with the taps of
-    :class:`pvd_mm.encoder.EncoderTaps`."""
+    :class:`pvd_mm.decoder.IntermediateMaps`."""
 
 
 @MODELS.register_module()
-class PVDResNetV1c(EncoderTaps, ResNetV1c):
+class PVDResNetV1c(IntermediateMaps, ResNetV1c):
     """mmseg's ``ResNetV1c`` (deep stem) with the taps of
-    :class:`pvd_mm.encoder.EncoderTaps`."""
+    :class:`pvd_mm.decoder.IntermediateMaps`."""
 
 
 @MODELS.register_module()
-class PVDResNetV1d(EncoderTaps, ResNetV1d):
+class PVDResNetV1d(IntermediateMaps, ResNetV1d):
     """mmseg's ``ResNetV1d`` (deep stem, average down-sampling) with the taps
-    of :class:`pvd_mm.encoder.EncoderTaps`."""
+    of :class:`pvd_mm.decoder.IntermediateMaps`."""
 
 
 @MODELS.register_module()
-class PVDResNeXt(EncoderTaps, ResNeXt):
+class PVDResNeXt(IntermediateMaps, ResNeXt):
     """mmseg's ``ResNeXt`` with the taps of
-    :class:`pvd_mm.encoder.EncoderTaps`."""
+    :class:`pvd_mm.decoder.IntermediateMaps`."""

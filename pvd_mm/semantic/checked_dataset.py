@@ -16,7 +16,13 @@ from mmengine import fileio
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
-from pvd_mm.errors import LabelError, MissingDataError, existing_part, report, some
+from pvd_mm.utils.errors import (
+    LabelError,
+    MissingDataError,
+    existing_part,
+    report,
+    some,
+)
 
 
 class LabelCheck:
@@ -214,10 +220,12 @@ class CheckedDatasetMixin:
             # without it the images come from the listing itself
             missing = self._absent(samples, 'img_path', self.img_suffix)
             if missing:
-                report(MissingDataError(
-                    f'{name}: {len(missing)} of {len(samples)} images listed '
-                    f'in {self.ann_file} do not exist: {some(missing)}.'
-                ))
+                report(
+                    MissingDataError(
+                        f'{name}: {len(missing)} of {len(samples)} images listed '
+                        f'in {self.ann_file} do not exist: {some(missing)}.'
+                    )
+                )
                 gone = set(missing)
                 samples = [s for s in samples if s['img_path'] not in gone]
         if self.data_prefix.get('seg_map_path') is None:
@@ -226,11 +234,13 @@ class CheckedDatasetMixin:
         if missing:
             pairs = {s['seg_map_path']: s['img_path'] for s in samples}
             hint = self._missing_label_hint(missing[0])
-            report(MissingDataError(
-                f'{name}: {len(missing)} of {len(samples)} images have no '
-                f'label map. First image: {pairs[missing[0]]}; missing: '
-                f'{some(missing)}.' + (f' {hint}' if hint else '')
-            ))
+            report(
+                MissingDataError(
+                    f'{name}: {len(missing)} of {len(samples)} images have no '
+                    f'label map. First image: {pairs[missing[0]]}; missing: '
+                    f'{some(missing)}.' + (f' {hint}' if hint else '')
+                )
+            )
             gone = set(missing)
             samples = [s for s in samples if s['seg_map_path'] not in gone]
         return samples

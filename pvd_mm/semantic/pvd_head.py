@@ -1,7 +1,8 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The decode head for mmseg."""
+
 from collections import defaultdict
-from typing import List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
@@ -14,7 +15,7 @@ from torch.nn import ModuleList
 from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.ops.checks import check_not_negative
 
-from .context import PyramidContext
+from .pyramid_context import PyramidContext
 
 
 def _accuracy(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
@@ -22,7 +23,7 @@ def _accuracy(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
     sorts the classes, which takes several times as long."""
     counts = labels != ignore_index
     right = (logits.max(1).indices == labels) & counts
-    return (100. * right.sum() / counts.sum().clamp(min=1))[None]
+    return (100.0 * right.sum() / counts.sum().clamp(min=1))[None]
 
 
 @MODELS.register_module()
@@ -80,30 +81,34 @@ class PVDHead(BaseDecodeHead):
             ``in_index`` or ``strides``.
     """
 
-    def __init__(self,
-                 in_channels: Sequence[int],
-                 *,
-                 in_index: Optional[Sequence[int]] = None,
-                 channels: Optional[int] = None,
-                 strides: Optional[Sequence[int]] = None,
-                 kernel_size: int = 3,
-                 groups: int = 1,
-                 vote_channels: Optional[int] = None,
-                 vote_norm: str = 'none',
-                 vote_start: str = 'identity',
-                 vote_conv_size: int = 1,
-                 vote_gain: float = 1.,
-                 fuse_conv_size: int = 1,
-                 fuse_channels: Optional[int] = None,
-                 context_channels: Optional[int] = None,
-                 coarse_loss_weight: float = 0.,
-                 upsampling: str = 'votes',
-                 formulation: str = 'exact',
-                 backend: str = 'auto',
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        *,
+        in_index: Sequence[int] | None = None,
+        channels: int | None = None,
+        strides: Sequence[int] | None = None,
+        kernel_size: int = 3,
+        groups: int = 1,
+        vote_channels: int | None = None,
+        vote_norm: str = 'none',
+        vote_start: str = 'identity',
+        vote_conv_size: int = 1,
+        vote_gain: float = 1.0,
+        fuse_conv_size: int = 1,
+        fuse_channels: int | None = None,
+        context_channels: int | None = None,
+        coarse_loss_weight: float = 0.0,
+        upsampling: str = 'votes',
+        formulation: str = 'exact',
+        backend: str = 'auto',
+        **kwargs,
+    ) -> None:
         if not isinstance(in_channels, (list, tuple)):
-            raise TypeError('in_channels must list the channels of the maps '
-                            f'z_0 … z_L, but got {in_channels!r}')
+            raise TypeError(
+                'in_channels must list the channels of the maps '
+                f'z_0 … z_L, but got {in_channels!r}'
+            )
         check_not_negative('coarse_loss_weight', coarse_loss_weight)
         self._takes_all_maps = in_index is None
         top_channels = context_channels or in_channels[-1]
@@ -113,7 +118,8 @@ class PVDHead(BaseDecodeHead):
             channels or top_channels,
             in_index=in_index or list(range(len(in_channels))),
             input_transform='multiple_select',
-            **kwargs)
+            **kwargs,
+        )
         self.coarse_loss_weight = coarse_loss_weight
         self.decodes_logits = channels is None
         self.pyramid = None
@@ -123,14 +129,12 @@ class PVDHead(BaseDecodeHead):
                 context_channels,
                 norm_cfg=self.norm_cfg,
                 act_cfg=self.act_cfg,
-                align_corners=self.align_corners)
+                align_corners=self.align_corners,
+            )
         if not self.decodes_logits:
             self.embed = ConvModule(
-                top_channels,
-                channels,
-                1,
-                norm_cfg=self.norm_cfg,
-                act_cfg=self.act_cfg)
+                top_channels, channels, 1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg
+            )
         self.decoder = PixelVotingDecoder(
             in_channels,
             self.out_channels if self.decodes_logits else channels,
@@ -148,7 +152,8 @@ class PVDHead(BaseDecodeHead):
             formulation=formulation,
             backend=backend,
             norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg)
+            act_cfg=self.act_cfg,
+        )
 
     def _check_maps(self, inputs: Sequence[Tensor]) -> None:
         """Say at once what doesn't fit between backbone and head."""
@@ -158,14 +163,16 @@ class PVDHead(BaseDecodeHead):
         else:
             fits = all(
                 -len(found) <= index < len(found) and found[index] == width
-                for index, width in zip(self.in_index, self.in_channels))
+                for index, width in zip(self.in_index, self.in_channels)
+            )
         if not fits:
             raise ValueError(
                 f'in_channels={list(self.in_channels)} with in_index='
                 f'{None if self._takes_all_maps else list(self.in_index)} '
-                f'does not fit the backbone, whose maps have {found} channels')
+                f'does not fit the backbone, whose maps have {found} channels'
+            )
 
-    def _decode(self, inputs: Tuple[Tensor, ...]) -> List[Tensor]:
+    def _decode(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:
         """Maps of the backbone to y_0 … y_L, finest first."""
         self._check_maps(inputs)
         maps = self._transform_inputs(inputs)
@@ -176,13 +183,17 @@ class PVDHead(BaseDecodeHead):
     def _logits(self, decoded: Tensor) -> Tensor:
         return decoded if self.decodes_logits else self.cls_seg(decoded)
 
-    def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Maps of the backbone, (N, C_l, H_l, W_l), to logits
         (N, out_channels, H_0, W_0)."""
         return self._logits(self._decode(inputs)[0])
 
-    def loss(self, inputs: Tuple[Tensor, ...],
-             batch_data_samples: List[SegDataSample], train_cfg) -> dict:
+    def loss(
+        self,
+        inputs: tuple[Tensor, ...],
+        batch_data_samples: list[SegDataSample],
+        train_cfg,
+    ) -> dict:
         """mmseg's losses at the finest map, and with ``coarse_loss_weight``
         those of the coarser ones, ``loss_ce_1`` and so on by level.
 
@@ -195,8 +206,7 @@ class PVDHead(BaseDecodeHead):
             dict[str, Tensor]: The losses, and ``acc_seg`` of the finest map.
         """
         decoded = self._decode(inputs)
-        losses = self.loss_by_feat(
-            self._logits(decoded[0]), batch_data_samples)
+        losses = self.loss_by_feat(self._logits(decoded[0]), batch_data_samples)
         if not self.coarse_loss_weight:
             return losses
         labels = self._stack_batch_gt(batch_data_samples)
@@ -205,34 +215,35 @@ class PVDHead(BaseDecodeHead):
             # is each class as often as it has pixels, and none is outvoted.
             own = F.interpolate(labels.float(), y.shape[2:], mode='nearest')
             coarse = self._losses(self._logits(y), own.to(labels.dtype))
-            losses.update({f'{name}_{level}': self.coarse_loss_weight * loss
-                           for name, loss in coarse.items()})
+            losses.update(
+                {
+                    f'{name}_{level}': self.coarse_loss_weight * loss
+                    for name, loss in coarse.items()
+                }
+            )
         return losses
 
-    def loss_by_feat(self, seg_logits: Tensor,
-                     batch_data_samples: List[SegDataSample]) -> dict:
+    def loss_by_feat(
+        self, seg_logits: Tensor, batch_data_samples: list[SegDataSample]
+    ) -> dict:
         """mmseg's; but logits of the labels' own size stay as they are, where
         mmseg would interpolate them to the same."""
         labels = self._stack_batch_gt(batch_data_samples)
         if seg_logits.shape[2:] != labels.shape[2:]:
             return super().loss_by_feat(seg_logits, batch_data_samples)
         losses = self._losses(seg_logits, labels)
-        losses['acc_seg'] = _accuracy(seg_logits, labels.squeeze(1),
-                                      self.ignore_index)
+        losses['acc_seg'] = _accuracy(seg_logits, labels.squeeze(1), self.ignore_index)
         return losses
 
     def _losses(self, logits: Tensor, labels: Tensor) -> dict:
         """By name, of logits (N, C, H, W) and labels (N, 1, H, W)."""
-        weight = None if self.sampler is None else self.sampler.sample(
-            logits, labels)
+        weight = None if self.sampler is None else self.sampler.sample(logits, labels)
         functions = self.loss_decode
         if not isinstance(functions, ModuleList):
             functions = [functions]
         losses = defaultdict(float)
         for function in functions:
             losses[function.loss_name] += function(
-                logits,
-                labels.squeeze(1),
-                weight=weight,
-                ignore_index=self.ignore_index)
+                logits, labels.squeeze(1), weight=weight, ignore_index=self.ignore_index
+            )
         return dict(losses)

@@ -23,7 +23,8 @@ COCO_TINY = Path(FOLDER, 'coco_tiny')
 def _needs(path):
     return pytest.mark.skipif(
         not (FOLDER and path.is_dir()),
-        reason=f'PVD_MM_TEST_DATA={FOLDER!r} names no folder with {path.name}')
+        reason=f'PVD_MM_TEST_DATA={FOLDER!r} names no folder with {path.name}',
+    )
 
 
 needs_camvid = _needs(CAMVID)

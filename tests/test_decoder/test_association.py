@@ -15,11 +15,12 @@ def _seed():
 
 
 def test_concat_conv_is_the_convolution_of_the_concatenation():
-    conv = ConcatConv([3, 5, 2], 7, gains=[1., 2., 3.], bias_gain=4.)
-    gains = torch.tensor([1.] * 3 + [2.] * 5 + [3.] * 2)
+    conv = ConcatConv([3, 5, 2], 7, gains=[1.0, 2.0, 3.0], bias_gain=4.0)
+    gains = torch.tensor([1.0] * 3 + [2.0] * 5 + [3.0] * 2)
     maps = [torch.randn(2, c, 4, 6) for c in (3, 5, 2)]
     expected = F.conv2d(
-        torch.cat(maps, 1), conv.weight * gains[:, None, None], 4 * conv.bias)
+        torch.cat(maps, 1), conv.weight * gains[:, None, None], 4 * conv.bias
+    )
     torch.testing.assert_close(conv(*maps), expected)
 
 
@@ -42,14 +43,14 @@ def test_a_is_convolved_with_the_stride():
     """Against a strided 1×1 convolution and a real concatenation."""
     module = PixelAssociation(4, 6, vote_start='random', act_cfg=None)
     fine, coarse = torch.randn(2, 4, 7, 9), torch.randn(2, 6, 4, 5)
-    a = F.conv2d(fine, module.conv_in.conv.weight, module.conv_in.conv.bias,
-                 stride=2)
-    b = F.conv2d(coarse, module.conv_out.conv.weight,
-                 module.conv_out.conv.bias)
+    a = F.conv2d(fine, module.conv_in.conv.weight, module.conv_in.conv.bias, stride=2)
+    b = F.conv2d(coarse, module.conv_out.conv.weight, module.conv_out.conv.bias)
     gains = torch.tensor([4**-0.5] * 4 + [6**-0.5] * 6)
-    expected = F.conv2d(torch.cat([a, b], 1),
-                        module.conv_votes.weight * gains[:, None, None],
-                        module.conv_votes.bias)
+    expected = F.conv2d(
+        torch.cat([a, b], 1),
+        module.conv_votes.weight * gains[:, None, None],
+        module.conv_votes.bias,
+    )
     torch.testing.assert_close(module(fine, coarse, 2), expected)
 
 
@@ -62,8 +63,8 @@ def test_identity_start(norm, stride):
     kernel = upsampling_kernel(3, stride).flatten().repeat(2)
     for _ in range(2):
         votes = module(
-            torch.randn(1, 4, 3 * stride, 3 * stride),
-            torch.randn(1, 6, 3, 3), stride)
+            torch.randn(1, 4, 3 * stride, 3 * stride), torch.randn(1, 6, 3, 3), stride
+        )
         expected = kernel.reshape(1, -1, 1, 1).expand_as(votes)
         torch.testing.assert_close(votes, expected, atol=0.01, rtol=0.01)
         module.init_weights()
@@ -72,12 +73,11 @@ def test_identity_start(norm, stride):
 @pytest.mark.parametrize('norm', NORMS)
 @pytest.mark.parametrize('stride', (1, 2))
 def test_bounds(norm, stride):
-    module = PixelAssociation(4, 6, groups=2, vote_norm=norm,
-                              vote_start='random')
+    module = PixelAssociation(4, 6, groups=2, vote_norm=norm, vote_start='random')
     torch.nn.init.normal_(module.conv_votes.weight, std=10)
     votes = module(
-        torch.randn(2, 4, 4 * stride, 4 * stride), torch.randn(2, 6, 4, 4),
-        stride)
+        torch.randn(2, 4, 4 * stride, 4 * stride), torch.randn(2, 6, 4, 4), stride
+    )
     low, high = votes.min(), votes.max()
     if norm == 'none':
         assert low < -2 and high > stride**2
@@ -111,17 +111,22 @@ def test_image_as_a_in_channels_last():
     coarse = torch.randn(2, 8, 16, 16)
     votes = module(
         fine.to(memory_format=torch.channels_last),
-        coarse.to(memory_format=torch.channels_last), 2)
+        coarse.to(memory_format=torch.channels_last),
+        2,
+    )
     votes.sum().backward()
     assert fine.grad[..., 1::2, :].eq(0).all() and fine.grad.any()
 
 
-@pytest.mark.parametrize('change,message', [
-    (dict(kernel_size=2), 'kernel_size must be odd'),
-    (dict(vote_norm='relu'), "vote_norm must be one of .*'relu'"),
-    (dict(vote_start='one'), "vote_start must be one of .*'one'"),
-    (dict(groups=0), 'groups must be at least 1'),
-])
+@pytest.mark.parametrize(
+    'change,message',
+    [
+        (dict(kernel_size=2), 'kernel_size must be odd'),
+        (dict(vote_norm='relu'), "vote_norm must be one of .*'relu'"),
+        (dict(vote_start='one'), "vote_start must be one of .*'one'"),
+        (dict(groups=0), 'groups must be at least 1'),
+    ],
+)
 def test_bad_arguments(change, message):
     with pytest.raises(ValueError, match=message):
         PixelAssociation(4, 6, **change)

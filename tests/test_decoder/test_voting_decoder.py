@@ -14,8 +14,7 @@ def _seed():
 
 
 def pyramid(sizes, channels, **kwargs):
-    return [torch.randn(2, c, *size, **kwargs)
-            for c, size in zip(channels, sizes)]
+    return [torch.randn(2, c, *size, **kwargs) for c, size in zip(channels, sizes)]
 
 
 @pytest.mark.parametrize('formulation', ('exact', 'factored'))
@@ -28,21 +27,25 @@ def test_one_step_by_hand(formulation):
     fine, coarse = pyramid([(7, 7), (4, 4)], [4, 6], dtype=torch.float64)
     decoded = torch.randn(2, 5, 4, 4, dtype=torch.float64)
     output = step(fine, coarse, decoded, 2)
-    gains = torch.tensor([1.] * 6 + [5**-0.5] * 5,
-                         dtype=torch.float64)
+    gains = torch.tensor([1.0] * 6 + [5**-0.5] * 5, dtype=torch.float64)
     fused = decoded + F.conv2d(
         torch.cat([coarse, decoded], 1),
-        step.fuse.weight * gains[:, None, None], step.fuse.bias)
+        step.fuse.weight * gains[:, None, None],
+        step.fuse.bias,
+    )
     kernel = step.association.starts[1].reshape(3, 3)
     if formulation == 'exact':
         expected = F.conv_transpose2d(
-            fused, kernel.expand(5, 1, 3, 3), stride=2, padding=1, groups=5)
+            fused, kernel.expand(5, 1, 3, 3), stride=2, padding=1, groups=5
+        )
     else:
         vote_sum = F.conv_transpose2d(
-            torch.ones(1, 1, 4, 4).double(), kernel[None, None], stride=2,
-            padding=1)
-        expected = fused.repeat_interleave(2, 2).repeat_interleave(
-            2, 3)[..., :7, :7] * vote_sum
+            torch.ones(1, 1, 4, 4).double(), kernel[None, None], stride=2, padding=1
+        )
+        expected = (
+            fused.repeat_interleave(2, 2).repeat_interleave(2, 3)[..., :7, :7]
+            * vote_sum
+        )
     assert output.shape == (2, 5, 7, 7)
     torch.testing.assert_close(output, expected)
 
@@ -63,12 +66,12 @@ def test_a_chain_of_16_starts_as_upsampling(norm):
     expected = top
     for side in (9, 17, 33):
         expected = F.interpolate(
-            expected, (side, side), mode='bilinear', align_corners=True)
+            expected, (side, side), mode='bilinear', align_corners=True
+        )
     if norm == 'none':
         torch.testing.assert_close(decoded[0], expected)
     else:  # as near as bounded votes come
-        cosine = F.cosine_similarity(
-            decoded[0].flatten(), expected.flatten(), dim=0)
+        cosine = F.cosine_similarity(decoded[0].flatten(), expected.flatten(), dim=0)
         assert cosine > 0.97
         assert 0.5 < decoded[0].norm() / expected.norm() < 2
 
@@ -116,8 +119,7 @@ def test_votes_can_be_made_once_and_cropped():
     votes = [crop(votes[0], 1), crop(votes[1], 2)]
     part = decoder.decode(contexts, votes, crop(top, 2), (16, 16))
     expected = crop(whole[0], 0)
-    torch.testing.assert_close(part[0][..., 4:-4, 4:-4],
-                               expected[..., 4:-4, 4:-4])
+    torch.testing.assert_close(part[0][..., 4:-4, 4:-4], expected[..., 4:-4, 4:-4])
     # the last steps alone, then the others from there
     upper = decoder.decode(contexts[1:], votes[1:], crop(top, 2), (8, 8), 1)
     lower = decoder.decode(contexts[:1], votes[:1], upper[0], (16, 16))
@@ -128,8 +130,14 @@ def test_votes_can_be_made_once_and_cropped():
 
 def test_autocast_and_registry():
     decoder = MODELS.build(
-        dict(type='PixelVotingDecoder', in_channels=[4, 8], channels=3,
-             vote_channels=2, norm_cfg=dict(type='BN')))
+        dict(
+            type='PixelVotingDecoder',
+            in_channels=[4, 8],
+            channels=3,
+            vote_channels=2,
+            norm_cfg=dict(type='BN'),
+        )
+    )
     decoder.init_weights()
     maps = pyramid([(8, 8), (4, 4)], [4, 8])
     with torch.autocast('cpu', dtype=torch.bfloat16):
@@ -143,27 +151,27 @@ def test_state_dict_holds_parameters_alone():
     assert not [name for name in names if 'starts' in name]
 
 
-@pytest.mark.parametrize('arguments,message', [
-    (dict(in_channels=[4]), 'at least two maps'),
-    (dict(strides=[2]), 'one entry for each of the 2 steps'),
-    (dict(strides=[2, 4]), 'no vote reaches'),
-    (dict(strides=[2, 0]), 'stride must be at least 1'),
-    (dict(kernel_size=4), 'kernel_size must be odd'),
-    (dict(vote_conv_size=2), 'vote_conv_size must be odd'),
-    (dict(fuse_conv_size=0), 'fuse_conv_size must be at least 1'),
-    (dict(fuse_channels=[8, 0]), 'fuse_channels must be at least 1'),
-    (dict(vote_gain=0), 'vote_gain must be positive'),
-    (dict(upsampling='nearest'), 'upsampling must be one of'),
-    (dict(groups=2), 'groups must divide the 3 decoded channels'),
-    (dict(formulation='quick'), "formulation must be one of .*'quick'"),
-    (dict(vote_norm='max'), "vote_norm must be one of .*'max'"),
-])
+@pytest.mark.parametrize(
+    'arguments,message',
+    [
+        (dict(in_channels=[4]), 'at least two maps'),
+        (dict(strides=[2]), 'one entry for each of the 2 steps'),
+        (dict(strides=[2, 4]), 'no vote reaches'),
+        (dict(strides=[2, 0]), 'stride must be at least 1'),
+        (dict(kernel_size=4), 'kernel_size must be odd'),
+        (dict(vote_conv_size=2), 'vote_conv_size must be odd'),
+        (dict(fuse_conv_size=0), 'fuse_conv_size must be at least 1'),
+        (dict(fuse_channels=[8, 0]), 'fuse_channels must be at least 1'),
+        (dict(vote_gain=0), 'vote_gain must be positive'),
+        (dict(upsampling='nearest'), 'upsampling must be one of'),
+        (dict(groups=2), 'groups must divide the 3 decoded channels'),
+        (dict(formulation='quick'), "formulation must be one of .*'quick'"),
+        (dict(vote_norm='max'), "vote_norm must be one of .*'max'"),
+    ],
+)
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        PixelVotingDecoder(**{
-            **dict(in_channels=[4, 5, 6], channels=3),
-            **arguments
-        })
+        PixelVotingDecoder(**{**dict(in_channels=[4, 5, 6], channels=3), **arguments})
 
 
 def test_bad_maps():
@@ -182,8 +190,7 @@ def test_it_can_be_traced():
     """As mmengine's complexity analysis does."""
     for formulation in ('exact', 'factored'):
         decoder = PixelVotingDecoder([4, 5, 6], 3, formulation=formulation)
-        inputs = (pyramid([(9, 9), (5, 5), (5, 5)], [4, 5, 6]),
-                  torch.randn(2, 3, 5, 5))
+        inputs = (pyramid([(9, 9), (5, 5), (5, 5)], [4, 5, 6]), torch.randn(2, 3, 5, 5))
         decoder.eval()
         with torch.no_grad():
             traced = torch.jit.trace(decoder, inputs)
@@ -196,46 +203,59 @@ def test_sizes_of_convolutions_by_hand(sizes):
     concatenation."""
     stride = 1 if sizes[0] == sizes[1] else 2
     step = DecodingStep(
-        4, 6, 5, vote_conv_size=3, fuse_conv_size=3, vote_start='zero').double()
+        4, 6, 5, vote_conv_size=3, fuse_conv_size=3, vote_start='zero'
+    ).double()
     torch.nn.init.normal_(step.fuse.weight)
     votes = step.association
     torch.nn.init.normal_(votes.conv_votes.weight)
     fine, coarse = pyramid(sizes, [4, 6], dtype=torch.float64)
     decoded = torch.randn(2, 5, *sizes[1], dtype=torch.float64)
-    a = F.conv2d(fine, votes.conv_in.conv.weight, votes.conv_in.conv.bias,
-                 stride, 1).relu()
-    b = F.conv2d(coarse, votes.conv_out.conv.weight,
-                 votes.conv_out.conv.bias).relu()
-    gains = torch.tensor(
-        [4**-0.5] * 4 + [6**-0.5] * 6, dtype=torch.float64)
+    a = F.conv2d(
+        fine, votes.conv_in.conv.weight, votes.conv_in.conv.bias, stride, 1
+    ).relu()
+    b = F.conv2d(coarse, votes.conv_out.conv.weight, votes.conv_out.conv.bias).relu()
+    gains = torch.tensor([4**-0.5] * 4 + [6**-0.5] * 6, dtype=torch.float64)
     expected = F.conv2d(
         torch.cat([a, b], 1),
         votes.conv_votes.weight * gains[:, None, None],
-        votes.conv_votes.bias)
+        votes.conv_votes.bias,
+    )
     torch.testing.assert_close(step.votes(fine, coarse, stride), expected)
-    gains = torch.tensor([1.] * 6 + [5**-0.5] * 5, dtype=torch.float64)
+    gains = torch.tensor([1.0] * 6 + [5**-0.5] * 5, dtype=torch.float64)
     fused = decoded + F.conv2d(
         torch.cat([coarse, decoded], 1),
-        step.fuse.weight * gains[:, None, None], step.fuse.bias, padding=1)
-    expected = dynamic_deconv2d(
-        fused, expected, 3, stride, output_size=sizes[0])
+        step.fuse.weight * gains[:, None, None],
+        step.fuse.bias,
+        padding=1,
+    )
+    expected = dynamic_deconv2d(fused, expected, 3, stride, output_size=sizes[0])
     torch.testing.assert_close(step(fine, coarse, decoded, stride), expected)
 
 
 @pytest.mark.parametrize('size', (1, 3))
 def test_hidden_layer_of_the_fusion_by_hand(size):
     """M = C + conv(act(norm(conv(B, C)))), with torch's own."""
-    step = DecodingStep(6, 6, 5, fuse_conv_size=size, fuse_channels=7,
-                        norm_cfg=dict(type='BN')).double()
+    step = DecodingStep(
+        6, 6, 5, fuse_conv_size=size, fuse_channels=7, norm_cfg=dict(type='BN')
+    ).double()
     step.init_weights()
     torch.nn.init.normal_(step.hidden.norm.weight)
     torch.nn.init.normal_(step.hidden.norm.bias)
-    coarse, decoded = (torch.randn(2, c, 8, 6, dtype=torch.float64)
-                       for c in (6, 5))
-    hidden = F.conv2d(torch.cat([coarse, decoded], 1), step.fuse.weight,
-                      step.fuse.bias, padding=size // 2)
-    hidden = F.batch_norm(hidden, None, None, step.hidden.norm.weight,
-                          step.hidden.norm.bias, training=True)
+    coarse, decoded = (torch.randn(2, c, 8, 6, dtype=torch.float64) for c in (6, 5))
+    hidden = F.conv2d(
+        torch.cat([coarse, decoded], 1),
+        step.fuse.weight,
+        step.fuse.bias,
+        padding=size // 2,
+    )
+    hidden = F.batch_norm(
+        hidden,
+        None,
+        None,
+        step.hidden.norm.weight,
+        step.hidden.norm.bias,
+        training=True,
+    )
     expected = decoded + F.conv2d(hidden.relu(), step.hidden.conv.weight)
     # votes start as the identity at stride 1
     torch.testing.assert_close(step(coarse, coarse, decoded, 1), expected)
@@ -254,8 +274,8 @@ def test_bilinear_control_is_interpolation():
     decoded = decoder(pyramid(sizes, channels), top)
     torch.testing.assert_close(decoded[1], top)
     torch.testing.assert_close(
-        decoded[0],
-        F.interpolate(top, (15, 12), mode='bilinear', align_corners=False))
+        decoded[0], F.interpolate(top, (15, 12), mode='bilinear', align_corners=False)
+    )
 
 
 @pytest.mark.parametrize('stride', (1, 2))
@@ -273,8 +293,8 @@ def test_carafe_control_gathers_with_a_softmax(stride):
         for x in range(size[1]):
             i, j = y // stride, x // stride
             phase = (y % stride) * stride + x % stride
-            weights = kernels[0, phase::stride**2, i, j].softmax(0)
-            window = padded[0, :, i:i + 5, j:j + 5].flatten(1)
+            weights = kernels[0, phase :: stride**2, i, j].softmax(0)
+            window = padded[0, :, i : i + 5, j : j + 5].flatten(1)
             torch.testing.assert_close(output[0, :, y, x], window @ weights)
 
 
@@ -283,8 +303,13 @@ def test_arguments_of_single_steps():
     4 with a wide window and votes for every channel."""
     channels, sizes = [3, 4, 8], [(30, 24), (8, 6), (4, 3)]
     decoder = PixelVotingDecoder(
-        channels, 6, kernel_size=[5, 3], groups=[6, 1],
-        vote_channels=[7, None], vote_conv_size=(7, 1))
+        channels,
+        6,
+        kernel_size=[5, 3],
+        groups=[6, 1],
+        vote_channels=[7, None],
+        vote_conv_size=(7, 1),
+    )
     maps = pyramid(sizes, channels)
     votes = decoder.votes(maps)
     assert [v.shape[1:] for v in votes] == [(6 * 25, 8, 6), (9, 4, 3)]
@@ -295,12 +320,14 @@ def test_arguments_of_single_steps():
     # the steps by themselves
     y = decoder.steps[1](maps[1], maps[2], decoded[2], 2)
     torch.testing.assert_close(y, decoded[1])
-    torch.testing.assert_close(
-        decoder.steps[0](maps[0], maps[1], y, 4), decoded[0])
+    torch.testing.assert_close(decoder.steps[0](maps[0], maps[1], y, 4), decoded[0])
 
 
 @pytest.mark.parametrize('name', ('kernel_size', 'strides', 'vote_channels'))
 def test_refuses_a_list_of_another_length(name):
-    with pytest.raises(ValueError, match=f'{name} must have one entry for each '
-                                         r'of the 2 steps .* got \[3, 3, 3\]'):
+    with pytest.raises(
+        ValueError,
+        match=f'{name} must have one entry for each '
+        r'of the 2 steps .* got \[3, 3, 3\]',
+    ):
         PixelVotingDecoder([3, 4, 8], 5, **{name: [3, 3, 3]})

@@ -15,8 +15,8 @@ from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from pycocotools import mask as rle_ops
-from real_data import COCO_TINY, needs_coco
 
+from helpers.real_data import COCO_TINY, needs_coco
 from pvd_mm.instance import boundary_ap
 from pvd_mm.instance.boundary_ap import (
     BoundaryAPMetric,
@@ -288,9 +288,7 @@ def slow_ious(truths, found, distance):
                 row.append((d & g).sum() / d.sum())
                 continue
             a, b = slow_boundary(d, distance), slow_boundary(g, distance)
-            row.append(
-                min((x & y).sum() / (x | y).sum() for x, y in ((d, g), (a, b)))
-            )
+            row.append(min((x & y).sum() / (x | y).sum() for x, y in ((d, g), (a, b))))
         rows.append(row)
     return np.array(rows)
 

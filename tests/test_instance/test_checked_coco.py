@@ -14,10 +14,9 @@ from mmdet.utils import register_all_modules
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DefaultScope
 from pycocotools import mask as rle_ops
-from real_data import COCO_TINY, needs_coco
 from torch.utils.data import DataLoader
 
-from pvd_mm.errors import AnnotationError, MissingDataError, UserError
+from helpers.real_data import COCO_TINY, needs_coco
 from pvd_mm.instance import checked_coco
 from pvd_mm.instance.checked_coco import (
     CheckedCOCO,
@@ -26,6 +25,7 @@ from pvd_mm.instance.checked_coco import (
     check_runs,
     run_lengths,
 )
+from pvd_mm.utils.errors import AnnotationError, MissingDataError, UserError
 
 register_all_modules(init_default_scope=False)
 
@@ -388,9 +388,7 @@ def test_a_missing_key_is_named(tmp_path, key):
         (lambda c: c[:2] + 'O' + c[2:], 'negative run|add up to'),
     ],
 )
-def test_a_broken_string_is_named_when_the_sample_is_loaded(
-    tmp_path, counts, expected
-):
+def test_a_broken_string_is_named_when_the_sample_is_loaded(tmp_path, counts, expected):
     code = dict(size=SIZE, counts=counts(compressed()['counts']))
     write(tmp_path, changed(1, segmentation=code))
     dataset = build(tmp_path)

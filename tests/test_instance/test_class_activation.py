@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The primary mask against the box heads whose classifier it applies."""
+
 import mmdet.models  # noqa: F401 - registers mmdet's models
 import pytest
 import torch
@@ -15,25 +16,28 @@ AVERAGED = dict(type='BBoxHead', with_avg_pool=True)
 HEADS = {
     'averaged': AVERAGED,
     'two fcs': dict(type='Shared2FCBBoxHead', fc_out_channels=8),
-    'two fcs, averaged': dict(type='Shared2FCBBoxHead', fc_out_channels=8,
-                              with_avg_pool=True),
-    'fcs of the classifier': dict(type='ConvFCBBoxHead', num_shared_fcs=1,
-                                  num_cls_fcs=2, fc_out_channels=8),
-    'convs and a fc': dict(type='Shared4Conv1FCBBoxHead', fc_out_channels=8,
-                           conv_out_channels=5),
+    'two fcs, averaged': dict(
+        type='Shared2FCBBoxHead', fc_out_channels=8, with_avg_pool=True
+    ),
+    'fcs of the classifier': dict(
+        type='ConvFCBBoxHead', num_shared_fcs=1, num_cls_fcs=2, fc_out_channels=8
+    ),
+    'convs and a fc': dict(
+        type='Shared4Conv1FCBBoxHead', fc_out_channels=8, conv_out_channels=5
+    ),
     'convs of the classifier': dict(
-        type='ConvFCBBoxHead', num_cls_convs=1, num_reg_convs=1,
-        conv_out_channels=5),
-    'normed classifier': dict(
-        AVERAGED, cls_predictor_cfg=dict(type='NormedLinear')),
+        type='ConvFCBBoxHead', num_cls_convs=1, num_reg_convs=1, conv_out_channels=5
+    ),
+    'normed classifier': dict(AVERAGED, cls_predictor_cfg=dict(type='NormedLinear')),
 }
 
 
 def box_head(kind, **changes):
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    head = MODELS.build(dict(HEADS[kind], in_channels=CHANNELS,
-                             num_classes=CLASSES, **changes))
+    head = MODELS.build(
+        dict(HEADS[kind], in_channels=CHANNELS, num_classes=CLASSES, **changes)
+    )
     for parameter in head.parameters():  # biases too
         torch.nn.init.normal_(parameter, std=0.3)
     return head.double()
@@ -57,8 +61,8 @@ def test_a_constant_roi_has_its_logits_at_every_pixel(kind):
     head, x = box_head(kind), rois(constant=True)
     logits, _ = head(x)
     torch.testing.assert_close(
-        class_activation(head, x),
-        logits[:, :CLASSES, None, None].expand(-1, -1, 7, 7))
+        class_activation(head, x), logits[:, :CLASSES, None, None].expand(-1, -1, 7, 7)
+    )
 
 
 @pytest.mark.parametrize('kind', [k for k in HEADS if 'conv' in k])
@@ -73,7 +77,8 @@ def test_convolutions_of_the_head_are_gone_through(kind):
     x = rois(constant=True)
     torch.testing.assert_close(
         class_activation(head, x),
-        head(x)[0][:, :CLASSES, None, None].expand(-1, -1, 7, 7))
+        head(x)[0][:, :CLASSES, None, None].expand(-1, -1, 7, 7),
+    )
 
 
 @pytest.mark.parametrize('kind', HEADS)
@@ -111,8 +116,15 @@ def test_no_roi(kind):
 
 def test_heads_that_are_refused():
     init_default_scope('mmdet')
-    double = MODELS.build(dict(type='DoubleConvFCBBoxHead', num_convs=1,
-                               num_fcs=1, in_channels=8, num_classes=CLASSES))
+    double = MODELS.build(
+        dict(
+            type='DoubleConvFCBBoxHead',
+            num_convs=1,
+            num_fcs=1,
+            in_channels=8,
+            num_classes=CLASSES,
+        )
+    )
     blind = box_head('averaged', with_cls=False)
     for head in (double, blind, torch.nn.Linear(2, 2)):
         with pytest.raises(TypeError, match=type(head).__name__) as error:

@@ -1,18 +1,20 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Every shipped instance config, and that methods are compared under one
 protocol."""
+
 from pathlib import Path
 
 import mmdet
 import pytest
 import torch
-from instance_helpers import batch, losses, sample, total
 from mmdet.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
-from pvd_mm.shipped import mim_root, shipped_configs
+from helpers.commands import ROOT
+from helpers.small_detectors import batch, losses, sample, total
+from pvd_mm.utils.shipped_configs import mim_root, shipped_configs
 
 FOLDERS = ('mask_rcnn', 'pvd_mask_rcnn')
 CONFIGS = [p for p in shipped_configs() if p.split('/')[0] in FOLDERS]
@@ -29,10 +31,13 @@ def data_of(path):
     return path.rsplit('_', 1)[1].removesuffix('.py')
 
 
-@pytest.mark.parametrize('ours, theirs', [
-    ('mask-rcnn_r50-c4', 'mask-rcnn_r50-caffe-c4'),
-    ('mask-rcnn_r50-fpn', 'mask-rcnn_r50_fpn')
-])
+@pytest.mark.parametrize(
+    'ours, theirs',
+    [
+        ('mask-rcnn_r50-c4', 'mask-rcnn_r50-caffe-c4'),
+        ('mask-rcnn_r50-fpn', 'mask-rcnn_r50_fpn'),
+    ],
+)
 def test_the_baseline_is_mmdet_s(ours, theirs):
     """Model for model the Mask R-CNN of mmdet's own configs, with its
     schedule."""
@@ -41,8 +46,13 @@ def test_the_baseline_is_mmdet_s(ours, theirs):
         pytest.skip('this mmdetection came without its configs')
     theirs = Config.fromfile(folder / f'{theirs}_1x_coco.py')
     ours = load(f'mask_rcnn/{ours}_1x_coco.py')
-    for key in ('model', 'train_cfg', 'param_scheduler', 'optim_wrapper',
-                'auto_scale_lr'):
+    for key in (
+        'model',
+        'train_cfg',
+        'param_scheduler',
+        'optim_wrapper',
+        'auto_scale_lr',
+    ):
         assert _plain(ours[key]) == _plain(theirs[key]), key
     for key in ('train', 'val'):
         a, b = (cfg[f'{key}_dataloader'].to_dict() for cfg in (ours, theirs))
@@ -53,10 +63,12 @@ def test_the_baseline_is_mmdet_s(ours, theirs):
 
 def test_from_mmdet_s_own_config(tmp_path):
     """What the docs tell makes of mmdet's Mask R-CNN the shipped PVD one."""
-    page = Path(__file__).parents[2] / 'docs/instance.md'
+    page = ROOT / 'docs/instance.md'
     source = next(
-        text for text in page.read_text(encoding='utf-8').split('```python\n')
-        if text.startswith("_base_ = 'mmdet::")).partition('```')[0]
+        text
+        for text in page.read_text(encoding='utf-8').split('```python\n')
+        if text.startswith("_base_ = 'mmdet::")
+    ).partition('```')[0]
     path = tmp_path / 'mine.py'
     path.write_text(source)
     model = Config.fromfile(path).model
@@ -69,8 +81,9 @@ def test_from_mmdet_s_own_config(tmp_path):
 def _plain(node):
     """Without what says the same in other words: tuples, and Nones."""
     if isinstance(node, dict):
-        return {k: _plain(v) for k, v in node.items()
-                if v is not None and k != '_scope_'}
+        return {
+            k: _plain(v) for k, v in node.items() if v is not None and k != '_scope_'
+        }
     if isinstance(node, (list, tuple)):
         return [_plain(v) for v in node]
     return node
@@ -94,8 +107,7 @@ def test_it_builds_and_trains(path):
     loss and its gradient on a small image."""
     cfg = load(path)
     classes = CLASSES[data_of(path)]
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         kind = DATASETS.get(loader.dataset.type)
         assert len(kind.METAINFO['classes']) == classes
         assert loader.dataset.data_root == cfg.data_root
@@ -118,8 +130,13 @@ def test_it_builds_and_trains(path):
     model.train_cfg.rcnn.sampler.num = 8
     model.roi_head.bbox_sampler.num = 8
     result = losses(model, batch(sample(size, boxes)))
-    assert {'loss_cls', 'loss_bbox', 'loss_mask', 'loss_rpn_cls',
-            'loss_rpn_bbox'} <= set(result)
+    assert {
+        'loss_cls',
+        'loss_bbox',
+        'loss_mask',
+        'loss_rpn_cls',
+        'loss_rpn_bbox',
+    } <= set(result)
     loss = total(result)
     loss.backward()
     assert torch.isfinite(loss)
@@ -164,10 +181,11 @@ def test_the_2014_configs_read_2014(path):
     cfg = load(path)
     text = cfg.pretty_text
     assert '2017' not in text
-    for split, loader in (('train', cfg.train_dataloader),
-                          ('val', cfg.val_dataloader),
-                          ('val', cfg.test_dataloader)):
-        assert loader.dataset.ann_file.endswith(
-            f'instances_{split}2014.json')
+    for split, loader in (
+        ('train', cfg.train_dataloader),
+        ('val', cfg.val_dataloader),
+        ('val', cfg.test_dataloader),
+    ):
+        assert loader.dataset.ann_file.endswith(f'instances_{split}2014.json')
         assert loader.dataset.data_prefix['img'] == f'{split}2014/'
     assert 'instances_val2014.json' in cfg.test_evaluator[0].ann_file

@@ -1,13 +1,17 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Whole detectors on whatever a batch may bring, alone and in two
 processes."""
+
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from instance_helpers import (
+from mmdet.models.detectors import TwoStageDetector
+
+from helpers.commands import run
+from helpers.small_detectors import (
     BOXES,
     BY_SIZE,
     PVD,
@@ -18,30 +22,27 @@ from instance_helpers import (
     sample,
     total,
 )
-from mmdet.models.detectors import TwoStageDetector
-from packaging_helpers import run
-
 from pvd_mm.instance import EncoderMaps, FeatureMaps
 
 SIZE = (96, 96)
 BATCHES = {
     'one image': [sample(SIZE, BOXES)],
-    'of different sizes': [
-        sample((64, 128), BOXES[:1]), sample((97, 61), BOXES[:1])],
+    'of different sizes': [sample((64, 128), BOXES[:1]), sample((97, 61), BOXES[:1])],
     'an image without annotations': [sample(SIZE, BOXES), sample(SIZE, [])],
     'no annotations': [sample(SIZE, []), sample(SIZE, [])],
     'crowds beside': [sample(SIZE, BOXES[1:], ignore=BOXES[:1])],
     'crowds alone': [sample(SIZE, [], ignore=BOXES[:1])],
-    'on the border': [
-        sample(SIZE, [[0, 0, 96, 96], [90, 0, 96, 96], [0, 95, 96, 96]])],
+    'on the border': [sample(SIZE, [[0, 0, 96, 96], [90, 0, 96, 96], [0, 95, 96, 96]])],
     'outside': [sample(SIZE, [[100, 100, 140, 150], [-20, -20, 10, 10]])],
     'a tiny image': [sample((33, 35), [[1, 1, 30, 30]])],
 }
 
 
 @pytest.fixture(
-    scope='module', ids=lambda param: '-'.join(param),
-    params=[(name, start) for name in PVD for start in ('source', 'size')])
+    scope='module',
+    ids=lambda param: '-'.join(param),
+    params=[(name, start) for name in PVD for start in ('source', 'size')],
+)
 def model(request):
     name, start = request.param
     return detector(name, **(BY_SIZE[name] if start == 'size' else {}))
@@ -81,7 +82,7 @@ def test_any_batch(model, kind, proposals):
 
 @pytest.mark.parametrize('name', PVD)
 def test_masks_have_the_size_of_the_original_image(name):
-    data = batch(sample((96, 80), BOXES, scale=2.))
+    data = batch(sample((96, 80), BOXES, scale=2.0))
     found = predict(detector(name), data)[0].pred_instances
     assert found.masks.shape[1:] == (48, 40)
     assert found.bboxes[:, 2].max() <= 40
@@ -111,14 +112,22 @@ def test_a_detector_of_one_s_own():
         pass
 
     channels = [8, 8, 24, 80]
-    model = detector(PVD[1], **{
-        'type': Mine,
-        'backbone': dict(_delete_=True, type='MobileNetV2', widen_factor=0.25,
-                         out_indices=(1, 2, 4, 6)),
-        'neck.in_channels': channels,
-        'roi_head.mask_head.in_channels': channels,
-        'roi_head.mask_head.strides': [2, 2, 2],
-        'roi_head.mask_head.finest_stride': 4})
+    model = detector(
+        PVD[1],
+        **{
+            'type': Mine,
+            'backbone': dict(
+                _delete_=True,
+                type='MobileNetV2',
+                widen_factor=0.25,
+                out_indices=(1, 2, 4, 6),
+            ),
+            'neck.in_channels': channels,
+            'roi_head.mask_head.in_channels': channels,
+            'roi_head.mask_head.strides': [2, 2, 2],
+            'roi_head.mask_head.finest_stride': 4,
+        },
+    )
     loss = total(losses(model))
     loss.backward()
     assert loss.isfinite()
@@ -134,18 +143,19 @@ def worker(rank, port):
     import torch.distributed as dist
     from mmengine.model import MMDistributedDataParallel
     from mmengine.optim import OptimWrapper
+
     dist.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank,
-        world_size=2)
+        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2
+    )
     for name in PVD:
-        model = MMDistributedDataParallel(detector(name),
-                                          find_unused_parameters=False)
+        model = MMDistributedDataParallel(detector(name), find_unused_parameters=False)
         optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01))
         found = []
         for step in range(3):
             empty = rank == 1 or step == 1
             result = model.train_step(
-                batch(sample(SIZE, [] if empty else BOXES)), optimizer)
+                batch(sample(SIZE, [] if empty else BOXES)), optimizer
+            )
             found.append(result['loss_mask'].item() > 0)
         for parameter in model.parameters():
             both = [torch.empty_like(parameter) for _ in range(2)]
@@ -160,9 +170,12 @@ def test_two_processes_one_of_them_without_a_positive():
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
     with ThreadPoolExecutor() as pool:
-        done = [pool.submit(run, sys.executable, __file__, rank, port,
-                            PYTHONPATH=':'.join(sys.path))
-                for rank in (0, 1)]
+        done = [
+            pool.submit(
+                run, sys.executable, __file__, rank, port, PYTHONPATH=':'.join(sys.path)
+            )
+            for rank in (0, 1)
+        ]
         outs = [future.result() for future in done]
     for name in PVD:
         assert f'{name} has masks: [True, False, True]' in outs[0]

@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Shipped detectors, made narrow, through the launcher on COCO files."""
+
 import json
 import pickle
 import shutil
@@ -8,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from instance_helpers import PVD, narrow
-from packaging_helpers import losses, python, tool
 from PIL import Image
-from real_data import COCO_TINY, needs_coco
 
-from pvd_mm import launch
+from helpers.commands import losses, python, tool
+from helpers.real_data import COCO_TINY, needs_coco
+from helpers.small_detectors import PVD, narrow
+from pvd_mm.engine import launch
 
-CONFIG = '''
+CONFIG = """
 _base_ = 'pvd_mm::{family}/{name}_1x_coco.py'
 model = {model}
 randomness = dict(seed=3)
@@ -52,7 +53,7 @@ tta_pipeline = [load[0], dict(type='TestTimeAug', transforms=[
     [size], [dict(type='RandomFlip', prob=p) for p in (0., 1.)], [load[1]],
     [dict(type='PackDetInputs',
           meta_keys=(*meta, 'flip', 'flip_direction'))]])]
-'''
+"""
 
 
 def fresh():
@@ -60,6 +61,7 @@ def fresh():
     from mmdet.visualization import DetLocalVisualizer
     from mmengine.logging import MessageHub, MMLogger
     from mmengine.registry import DefaultScope
+
     for kind in (DefaultScope, DetLocalVisualizer, MessageHub, MMLogger):
         kind._instance_dict.clear()
     return launch
@@ -78,22 +80,35 @@ def coco(tmp_path_factory):
         for category in range(1, 3 if i else 2):
             cx, cy = rng.uniform(25, 70), rng.uniform(20, 44)
             rx, ry = rng.uniform(9, 24), rng.uniform(9, 19)
-            image[((x - cx) / rx)**2 + ((y - cy) / ry)**2 < 1] += 60 * category
+            image[((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2 < 1] += 60 * category
             turn = np.linspace(0, 2 * np.pi, 30)
             outline = np.stack([cx + rx * np.cos(turn), cy + ry * np.sin(turn)])
             crowd = dict(size=[64, 96], counts=[3000, 300, 2844])
-            annotations.append(dict(
-                id=len(annotations) + 1, image_id=i, category_id=category,
-                bbox=[cx - rx, cy - ry, 2 * rx, 2 * ry], area=3 * rx * ry,
-                iscrowd=int(not i),
-                segmentation=[outline.T.ravel().tolist()] if i else crowd))
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=i,
+                    category_id=category,
+                    bbox=[cx - rx, cy - ry, 2 * rx, 2 * ry],
+                    area=3 * rx * ry,
+                    iscrowd=int(not i),
+                    segmentation=[outline.T.ravel().tolist()] if i else crowd,
+                )
+            )
         name = f'{i}.png'
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(
-            root / 'images' / name)
+            root / 'images' / name
+        )
         images.append(dict(id=i, file_name=name, width=96, height=64))
-    (root / 'annotations.json').write_text(json.dumps(dict(
-        images=images, annotations=annotations,
-        categories=[dict(id=i, name=n) for i, n in enumerate('abc', 1)])))
+    (root / 'annotations.json').write_text(
+        json.dumps(
+            dict(
+                images=images,
+                annotations=annotations,
+                categories=[dict(id=i, name=n) for i, n in enumerate('abc', 1)],
+            )
+        )
+    )
     return root
 
 
@@ -104,9 +119,15 @@ def config(coco, tmp_path_factory):
 
     def write(name, more=''):
         path = folder / f'{name}.py'
-        path.write_text(CONFIG.format(
-            family='pvd_mask_rcnn' if 'pvd' in name else 'mask_rcnn',
-            name=name, model=narrow(name), root=str(coco)) + more)
+        path.write_text(
+            CONFIG.format(
+                family='pvd_mask_rcnn' if 'pvd' in name else 'mask_rcnn',
+                name=name,
+                model=narrow(name),
+                root=str(coco),
+            )
+            + more
+        )
         return str(path)
 
     return write
@@ -134,8 +155,7 @@ def log_of(work_dir):
 @pytest.mark.parametrize('name', PVD)
 def test_resume_continues_to_the_same_losses(name, config, trained, tmp_path):
     whole = losses(trained(name))
-    fresh().train(config(name), str(tmp_path),
-                 cfg_options={'train_cfg.max_epochs': 1})
+    fresh().train(config(name), str(tmp_path), cfg_options={'train_cfg.max_epochs': 1})
     assert sorted(losses(tmp_path)) == [1, 2, 3]
     fresh().train(config(name), str(tmp_path), resume='auto')
     assert 'resumed epoch: 1, iter: 3' in log_of(tmp_path)
@@ -144,18 +164,20 @@ def test_resume_continues_to_the_same_losses(name, config, trained, tmp_path):
 
 
 def test_resume_by_iterations(config, tmp_path):
-    path = config(PVD[1], '''
+    path = config(
+        PVD[1],
+        """
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=5,
                  val_begin=99)
 default_hooks['checkpoint'] = dict(by_epoch=False, interval=4)
 default_hooks['logger']['log_metric_by_epoch'] = False
 log_processor['by_epoch'] = False
-''')
+""",
+    )
     fresh().train(path, str(tmp_path / 'whole'))
     shutil.copytree(tmp_path / 'whole', tmp_path / 'cut')
     shutil.rmtree(next((tmp_path / 'cut').glob('2*')))
-    fresh().train(path, str(tmp_path / 'cut'),
-                 resume=str(tmp_path / 'cut/iter_4.pth'))
+    fresh().train(path, str(tmp_path / 'cut'), resume=str(tmp_path / 'cut/iter_4.pth'))
     whole = losses(tmp_path / 'whole')
     assert sorted(whole) == [1, 2, 3, 4, 5]
     assert losses(tmp_path / 'cut') == {5: whole[5]}
@@ -168,59 +190,81 @@ def test_from_a_trained_mask_rcnn(kind, config, trained, tmp_path):
     checkpoint = trained(source) / 'epoch_2.pth'
     assert 'start anew' not in log_of(trained(source))
     runner = fresh().train(
-        config(target), str(tmp_path), cfg_options={
-            'load_from': str(checkpoint), 'train_cfg.max_epochs': 1,
-            'optim_wrapper.optimizer.lr': 0.})
+        config(target),
+        str(tmp_path),
+        cfg_options={
+            'load_from': str(checkpoint),
+            'train_cfg.max_epochs': 1,
+            'optim_wrapper.optimizer.lr': 0.0,
+        },
+    )
     weights = torch.load(checkpoint, weights_only=True)['state_dict']
     own = runner.model.state_dict()
     shared = [k for k in own if k in weights]
     new = [k for k in own if k not in weights]
     left = [k for k in weights if k not in own]
     assert all(k.startswith('roi_head.mask_head.') for k in new + left)
-    assert all(torch.equal(own[k], weights[k]) for k in shared
-               if 'running' not in k and 'tracked' not in k)
+    assert all(
+        torch.equal(own[k], weights[k])
+        for k in shared
+        if 'running' not in k and 'tracked' not in k
+    )
     log = log_of(tmp_path)
-    assert (f'{checkpoint}: {len(shared)} of the {len(weights)} tensors of '
-            f"the file are among the model's {len(own)}.") in log
-    assert ('not in the file, start anew: roi_head.mask_head (decoder; '
-            f'{len(new)} tensors)') in log
+    assert (
+        f'{checkpoint}: {len(shared)} of the {len(weights)} tensors of '
+        f"the file are among the model's {len(own)}."
+    ) in log
+    assert (
+        f'not in the file, start anew: roi_head.mask_head (decoder; {len(new)} tensors)'
+    ) in log
     parts = dict.fromkeys(k.split('.')[2] for k in left)
-    assert (f'of the file, left out: roi_head.mask_head ({", ".join(parts)}; '
-            f'{len(left)} tensors)') in log
+    assert (
+        f'of the file, left out: roi_head.mask_head ({", ".join(parts)}; '
+        f'{len(left)} tensors)'
+    ) in log
 
 
 def test_fine_tuning_for_other_classes(config, trained, tmp_path):
     fresh().train(
-        config(PVD[0]), str(tmp_path), cfg_options={
+        config(PVD[0]),
+        str(tmp_path),
+        cfg_options={
             'load_from': str(trained(PVD[0]) / 'epoch_2.pth'),
             'train_cfg.max_epochs': 1,
             'model.roi_head.bbox_head.num_classes': 4,
-            'model.roi_head.mask_head.num_classes': 4})
+            'model.roi_head.mask_head.num_classes': 4,
+        },
+    )
     log = log_of(tmp_path)
-    assert ('of another shape, left out: roi_head.bbox_head.fc_cls.weight, '
-            '(4, 64) in the file, (5, 64) in the model') in log
+    assert (
+        'of another shape, left out: roi_head.bbox_head.fc_cls.weight, '
+        '(4, 64) in the file, (5, 64) in the model'
+    ) in log
     assert 'start anew' not in log
 
 
 def test_another_model_is_refused(config, trained, tmp_path):
     checkpoint = str(trained('mask-rcnn_r18-c4') / 'epoch_2.pth')
-    for call in (lambda: fresh().test(config(PVD[0]), checkpoint,
-                                     str(tmp_path)),
-                 lambda: fresh().train(config(PVD[0]), str(tmp_path),
-                                      resume=checkpoint)):
-        with pytest.raises(launch.LaunchError, match='another model than '
-                           'PVDMaskRCNN') as error:
+    for call in (
+        lambda: fresh().test(config(PVD[0]), checkpoint, str(tmp_path)),
+        lambda: fresh().train(config(PVD[0]), str(tmp_path), resume=checkpoint),
+    ):
+        with pytest.raises(
+            launch.LaunchError, match='another model than PVDMaskRCNN'
+        ) as error:
             call()
-        assert 'missing from the file: roi_head.mask_head.decoder' in str(
-            error.value)
+        assert 'missing from the file: roi_head.mask_head.decoder' in str(error.value)
 
 
 @pytest.mark.parametrize('name', [*PVD, 'mask-rcnn_r18-fpn'])
 def test_amp(name, config, tmp_path):
     """bfloat16 where there is no accelerator; the baseline as well."""
-    fresh().train(config(name), str(tmp_path), amp=True,
-                 cfg_options={'train_cfg.max_epochs': 1,
-                              'train_cfg.val_begin': 1})
+    fresh().train(
+        config(name),
+        str(tmp_path),
+        amp=True,
+        cfg_options={'train_cfg.max_epochs': 1, 'train_cfg.val_begin': 1},
+    )
     found = losses(tmp_path)
     assert len(found) == 3 and np.isfinite(list(found.values())).all()
     assert 'coco/segm_mAP' in log_of(tmp_path)
@@ -228,9 +272,17 @@ def test_amp(name, config, tmp_path):
 
 def test_test_writes_predictions_and_pictures(config, trained, coco, tmp_path):
     """As users type it."""
-    out = tool('test', config(PVD[0]), trained(PVD[0]) / 'epoch_2.pth',
-               '--work-dir', tmp_path, '--out', tmp_path / 'out.pkl',
-               '--show-dir', 'pictures')
+    out = tool(
+        'test',
+        config(PVD[0]),
+        trained(PVD[0]) / 'epoch_2.pth',
+        '--work-dir',
+        tmp_path,
+        '--out',
+        tmp_path / 'out.pkl',
+        '--show-dir',
+        'pictures',
+    )
     assert 'coco/segm_mAP' in out and 'Traceback' not in out
     metrics = json.loads(next(tmp_path.glob('2*/2*.json')).read_text())
     assert {'coco/bbox_mAP', 'coco/segm_mAP'} <= set(metrics)
@@ -245,24 +297,26 @@ def test_test_writes_predictions_and_pictures(config, trained, coco, tmp_path):
 
 def test_out_must_be_a_pickle(config, trained):
     with pytest.raises(launch.LaunchError, match=r'must be a \.pkl file'):
-        fresh().test(config(PVD[0]), str(trained(PVD[0]) / 'epoch_2.pth'),
-                    out='folder')
+        fresh().test(config(PVD[0]), str(trained(PVD[0]) / 'epoch_2.pth'), out='folder')
 
 
 def test_no_augmentation_when_testing(config, trained):
     """mmdet's own stops with an assertion in the middle of the test."""
     with pytest.raises(launch.LaunchError, match='merges boxes alone'):
-        fresh().test(config(PVD[0]), str(trained(PVD[0]) / 'epoch_2.pth'),
-                     tta=True)
+        fresh().test(config(PVD[0]), str(trained(PVD[0]) / 'epoch_2.pth'), tta=True)
 
 
 def test_the_wing_needs_no_mmseg():
     out = python(
-        '-W', 'ignore', '-c', 'import sys, pvd_mm.instance\n'
+        '-W',
+        'ignore',
+        '-c',
+        'import sys, pvd_mm.instance\n'
         'assert not {"mmseg", "pvd_mm.semantic"} & set(sys.modules)\n'
         'from mmdet.registry import MODELS\n'
         'assert MODELS.get("PVDMaskHead") and MODELS.get("PVDMaskRCNN")\n'
-        'print(pvd_mm.register_all_modules())')
+        'print(pvd_mm.register_all_modules())',
+    )
     assert 'pvd_mm.instance' in out
 
 
@@ -274,24 +328,31 @@ def test_coco_with_a_shipped_config(name, tmp_path):
     to start with, and detections of any score."""
     root = str(COCO_TINY)
     options = {
-        'train_cfg.max_epochs': 1, 'train_cfg.val_begin': 9,
+        'train_cfg.max_epochs': 1,
+        'train_cfg.val_begin': 9,
         'default_hooks.logger.interval': 1,
-        'model.backbone.init_cfg': None, 'model.test_cfg.rcnn.score_thr': 0.}
+        'model.backbone.init_cfg': None,
+        'model.test_cfg.rcnn.score_thr': 0.0,
+    }
     for part in ('train', 'val', 'test'):
         options[f'{part}_dataloader.dataset.data_root'] = root
-        options[f'{part}_dataloader.dataset.indices'] = (
-            4 if part == 'train' else 2)
+        options[f'{part}_dataloader.dataset.indices'] = 4 if part == 'train' else 2
         place = 2 if part == 'train' else 1  # of Resize
         options[f'{part}_dataloader.dataset.pipeline.{place}.scale'] = (64, 64)
         if part != 'train':
             for i in range(2):
                 options[f'{part}_evaluator.{i}.ann_file'] = (
-                    f'{root}/annotations/instances_val2017.json')
+                    f'{root}/annotations/instances_val2017.json'
+                )
     fresh().train(f'{name}_1x_coco', str(tmp_path), cfg_options=options)
     found = losses(tmp_path)
     assert len(found) == 2 and np.isfinite(list(found.values())).all()
     metrics = fresh().test(
-        f'{name}_1x_coco', str(tmp_path / 'epoch_1.pth'), str(tmp_path),
-        show_dir='pictures', cfg_options=options)
+        f'{name}_1x_coco',
+        str(tmp_path / 'epoch_1.pth'),
+        str(tmp_path),
+        show_dir='pictures',
+        cfg_options=options,
+    )
     assert {'coco/bbox_mAP', 'coco/segm_mAP', 'coco/boundary_mAP'} <= set(metrics)
     assert len(list(tmp_path.glob('2*/pictures/*'))) == 2

@@ -1,8 +1,12 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The RoI head: what it hands from the box head and the maps to the masks."""
+
 import pytest
 import torch
-from instance_helpers import (
+from mmdet.structures.bbox import bbox2roi
+from mmengine.structures import InstanceData
+
+from helpers.small_detectors import (
     BOXES,
     BY_SIZE,
     CLASSES,
@@ -12,9 +16,6 @@ from instance_helpers import (
     losses,
     sample,
 )
-from mmdet.structures.bbox import bbox2roi
-from mmengine.structures import InstanceData
-
 from pvd_mm.instance import class_activation
 
 C4, FPN = PVD
@@ -34,13 +35,25 @@ def stir(model):
 
 
 # smaller than 24 pixels: C2; than 48: C3; than 96: C4; else C5
-SIZES = torch.tensor([[3., 5, 20, 21], [30, 40, 65, 75], [9, 9, 80, 77],
-                      [0, 0, 112, 96], [50, 60, 66, 68]])
+SIZES = torch.tensor(
+    [
+        [3.0, 5, 20, 21],
+        [30, 40, 65, 75],
+        [9, 9, 80, 77],
+        [0, 0, 112, 96],
+        [50, 60, 66, 68],
+    ]
+)
 
 
-@pytest.mark.parametrize('changes', [
-    dict(), {'roi_head.mask_head.votes_from': 'roi'},
-    {'roi_head.mask_head.class_agnostic': True}])
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(),
+        {'roi_head.mask_head.votes_from': 'roi'},
+        {'roi_head.mask_head.class_agnostic': True},
+    ],
+)
 @pytest.mark.parametrize('name', PVD)
 def test_masks_are_the_decoded_class_activation(name, changes):
     model = stir(detector(name, **changes))
@@ -53,12 +66,15 @@ def test_masks_are_the_decoded_class_activation(name, changes):
         pooled = head.bbox_roi_extractor(x, rois)
         top = head.shared_head(pooled) if name == C4 else pooled
         agnostic = head.mask_head.class_agnostic
-        primary = class_activation(head.bbox_head, top,
-                                   labels if agnostic else None)
+        primary = class_activation(head.bbox_head, top, labels if agnostic else None)
         starts = [2] * 7 if name == C4 else [3, 4, 5, 6, 3, 3, 4]
-        expected = head.mask_head(primary, rois, torch.tensor(starts),
-                                  x.encoder,
-                                  (pooled, top) if name == C4 else None)
+        expected = head.mask_head(
+            primary,
+            rois,
+            torch.tensor(starts),
+            x.encoder,
+            (pooled, top) if name == C4 else None,
+        )
     assert [y.size(-1) for y in expected] == [56, 28, 14, 7]
     assert found['mask_preds'].shape == (7, 1 if agnostic else CLASSES, 56, 56)
     for y, again in zip(expected, found['all_preds']):
@@ -66,25 +82,33 @@ def test_masks_are_the_decoded_class_activation(name, changes):
     assert (expected[0][0] - expected[0][1]).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize('name,starts', [
-    # cells of 14 a side: 16 pixels, 8, and less than 4
-    (C4, [5, 4, 3]),
-    # cells of 7 a side: 32 pixels, 16, and less than 8
-    (FPN, [6, 5, 4])])
+@pytest.mark.parametrize(
+    'name,starts',
+    [
+        # cells of 14 a side: 16 pixels, 8, and less than 4
+        (C4, [5, 4, 3]),
+        # cells of 7 a side: 32 pixels, 16, and less than 8
+        (FPN, [6, 5, 4]),
+    ],
+)
 def test_rois_start_where_their_size_says(name, starts):
     model = stir(detector(name, **BY_SIZE[name]))
     head = model.roi_head
     x, _ = maps_of(model, batch(sample((256, 256), BOXES)))
-    rois = bbox2roi([torch.tensor([[10., 10, 230, 230], [3, 20, 113, 130],
-                                   [40, 50, 60, 75]])])
+    rois = bbox2roi(
+        [torch.tensor([[10.0, 10, 230, 230], [3, 20, 113, 130], [40, 50, 60, 75]])]
+    )
     with torch.no_grad():
         found = head._mask_forward(x, rois)['mask_preds']
-        pooled = head.bbox_roi_extractor(
-            x[:head.bbox_roi_extractor.num_inputs], rois)
+        pooled = head.bbox_roi_extractor(x[: head.bbox_roi_extractor.num_inputs], rois)
         top = head.shared_head(pooled) if name == C4 else pooled
         expected = head.mask_head(
-            class_activation(head.bbox_head, top), rois, torch.tensor(starts),
-            x.encoder, (pooled, top) if name == C4 else None)[0]
+            class_activation(head.bbox_head, top),
+            rois,
+            torch.tensor(starts),
+            x.encoder,
+            (pooled, top) if name == C4 else None,
+        )[0]
     torch.testing.assert_close(found, expected)
 
 
@@ -92,9 +116,10 @@ def test_rois_start_where_their_size_says(name, starts):
 def test_class_agnostic_starts_as_the_mask_of_the_label(name):
     per_class = detector(name)
     agnostic = detector(name, **{'roi_head.mask_head.class_agnostic': True})
-    agnostic.load_state_dict({
-        k: v for k, v in per_class.state_dict().items() if 'fuse' not in k
-    }, strict=False)
+    agnostic.load_state_dict(
+        {k: v for k, v in per_class.state_dict().items() if 'fuse' not in k},
+        strict=False,
+    )
     labels = torch.tensor([0, 1, 2, 2, 1])
     rois = bbox2roi([SIZES])
     masks = []
@@ -102,8 +127,11 @@ def test_class_agnostic_starts_as_the_mask_of_the_label(name):
         for step in model.roi_head.mask_head.decoder.steps:
             torch.nn.init.zeros_(step.fuse.weight)
         with torch.no_grad():
-            masks.append(model.eval().roi_head._mask_forward(
-                maps_of(model)[0], rois, labels)['mask_preds'])
+            masks.append(
+                model.eval().roi_head._mask_forward(maps_of(model)[0], rois, labels)[
+                    'mask_preds'
+                ]
+            )
     torch.testing.assert_close(masks[0][range(5), labels], masks[1][:, 0])
 
 
@@ -112,9 +140,17 @@ def test_class_agnostic_starts_as_the_mask_of_the_label(name):
 def test_the_classifier_is_trained_by_the_masks_or_not(name, train):
     model = detector(name, **{'roi_head.train_classifier': train})
     result = losses(model)
-    assert {'loss_rpn_cls', 'loss_rpn_bbox', 'loss_cls', 'loss_bbox', 'acc',
-            'loss_mask', 'loss_mask_28', 'loss_mask_14',
-            'loss_mask_7'} == set(result)
+    assert {
+        'loss_rpn_cls',
+        'loss_rpn_bbox',
+        'loss_cls',
+        'loss_bbox',
+        'acc',
+        'loss_mask',
+        'loss_mask_28',
+        'loss_mask_14',
+        'loss_mask_7',
+    } == set(result)
     result['loss_mask'].backward()
     head = model.roi_head.bbox_head
     assert bool(head.fc_cls.weight.grad is not None) is train
@@ -129,14 +165,19 @@ def test_an_extractor_of_its_own(name):
     """As configured for the boxes it gives the same as the shared one."""
     shared = detector(name).eval()
     extractor = dict(
-        type='SingleRoIExtractor', out_channels=32, featmap_strides=[16],
-        roi_layer=dict(type='RoIAlign', sampling_ratio=0, output_size=14))
+        type='SingleRoIExtractor',
+        out_channels=32,
+        featmap_strides=[16],
+        roi_layer=dict(type='RoIAlign', sampling_ratio=0, output_size=14),
+    )
     if name == FPN:
-        extractor.update(out_channels=16, featmap_strides=[4, 8, 16, 32],
-                         finest_scale=12)
+        extractor.update(
+            out_channels=16, featmap_strides=[4, 8, 16, 32], finest_scale=12
+        )
         extractor['roi_layer']['output_size'] = 7
-    own = detector(name, **{
-        'roi_head.mask_roi_extractor': dict(extractor, _delete_=True)}).eval()
+    own = detector(
+        name, **{'roi_head.mask_roi_extractor': dict(extractor, _delete_=True)}
+    ).eval()
     own.load_state_dict(shared.state_dict())
     assert not own.roi_head.share_roi_extractor
     found = []
@@ -150,28 +191,58 @@ def test_an_extractor_of_its_own(name):
 def test_coarse_losses(name):
     model = detector(name, **{'roi_head.mask_head.coarse_loss_weight': 0.5})
     result = losses(model)
-    assert {'loss_mask', 'loss_mask_28', 'loss_mask_14',
-            'loss_mask_7'} <= set(result)
+    assert {'loss_mask', 'loss_mask_28', 'loss_mask_14', 'loss_mask_7'} <= set(result)
 
 
-@pytest.mark.parametrize('changes,kind,message', [
-    ({'roi_head.mask_head': dict(
-        type='FCNMaskHead', num_classes=3)}, TypeError,
-     'must be a PVDMaskHead, but is a FCNMaskHead'),
-    ({'roi_head.mask_head.num_classes': 4}, ValueError,
-     'same num_classes, but got 3 and 4'),
-    ({'roi_head.bbox_head': dict(
-        _delete_=True, type='DoubleConvFCBBoxHead', num_convs=1, num_fcs=1,
-        in_channels=8, num_classes=3)}, TypeError, 'DoubleConvFCBBoxHead'),
-    ({'roi_head.mask_head.mask_size': 28}, ValueError,
-     r'mask_size=28 is reached before .* first 1 maps.*finest_stride=8'),
-    ({'roi_head.start_level': 'proposal'}, ValueError,
-     "start_level must be .*'source'.*'proposal'"),
-    ({'roi_head.start_level': 'size'}, ValueError,
-     r'several levels .* mask_size=56 .* \[4, 8, 16, 32\] have 1'),
-    ({'roi_head.mask_head.finest_stride': 8}, ValueError,
-     r'featmap_strides=\[32\], but has \[16\]'),
-])
+@pytest.mark.parametrize(
+    'changes,kind,message',
+    [
+        (
+            {'roi_head.mask_head': dict(type='FCNMaskHead', num_classes=3)},
+            TypeError,
+            'must be a PVDMaskHead, but is a FCNMaskHead',
+        ),
+        (
+            {'roi_head.mask_head.num_classes': 4},
+            ValueError,
+            'same num_classes, but got 3 and 4',
+        ),
+        (
+            {
+                'roi_head.bbox_head': dict(
+                    _delete_=True,
+                    type='DoubleConvFCBBoxHead',
+                    num_convs=1,
+                    num_fcs=1,
+                    in_channels=8,
+                    num_classes=3,
+                )
+            },
+            TypeError,
+            'DoubleConvFCBBoxHead',
+        ),
+        (
+            {'roi_head.mask_head.mask_size': 28},
+            ValueError,
+            r'mask_size=28 is reached before .* first 1 maps.*finest_stride=8',
+        ),
+        (
+            {'roi_head.start_level': 'proposal'},
+            ValueError,
+            "start_level must be .*'source'.*'proposal'",
+        ),
+        (
+            {'roi_head.start_level': 'size'},
+            ValueError,
+            r'several levels .* mask_size=56 .* \[4, 8, 16, 32\] have 1',
+        ),
+        (
+            {'roi_head.mask_head.finest_stride': 8},
+            ValueError,
+            r'featmap_strides=\[32\], but has \[16\]',
+        ),
+    ],
+)
 def test_heads_that_do_not_fit(changes, kind, message):
     if 'roi_head.mask_head' in changes:
         changes['roi_head.mask_head']['_delete_'] = True
@@ -185,7 +256,7 @@ def test_strides_that_do_not_fit():
 
 
 def test_a_detector_that_keeps_the_maps_to_itself():
-    model = detector(C4, type='MaskRCNN', **{'backbone.out_indices': (2, )})
+    model = detector(C4, type='MaskRCNN', **{'backbone.out_indices': (2,)})
     with pytest.raises(TypeError, match="type='PVDMaskRCNN'"):
         losses(model)
 
@@ -199,24 +270,26 @@ def test_boxes_alone():
 
 
 # of no area, a line, outside, over the border, the whole image
-PROPOSALS = [[10., 10, 10, 10], [20, 20, 20, 60], [300, 300, 340, 350],
-             [-20, 60, 30, 130], [0, 0, 96, 96]]
+PROPOSALS = [
+    [10.0, 10, 10, 10],
+    [20, 20, 20, 60],
+    [300, 300, 340, 350],
+    [-20, 60, 30, 130],
+    [0, 0, 96, 96],
+]
 
 
 @pytest.mark.parametrize('name', PVD)
 def test_any_proposal(name):
     model = detector(name)
-    data = model.data_preprocessor(batch(sample((96, 96), BOXES)),
-                                   training=True)
+    data = model.data_preprocessor(batch(sample((96, 96), BOXES)), training=True)
     x = model.extract_feat(data['inputs'])
-    proposals = InstanceData(bboxes=torch.tensor(PROPOSALS),
-                             scores=torch.ones(5))
+    proposals = InstanceData(bboxes=torch.tensor(PROPOSALS), scores=torch.ones(5))
     result = model.roi_head.loss(x, [proposals], data['data_samples'])
     total = sum(v for k, v in result.items() if 'loss' in k)
     assert total.isfinite()
     total.backward()
-    assert all(p.grad.isfinite().all()
-               for p in model.roi_head.parameters())
+    assert all(p.grad.isfinite().all() for p in model.roi_head.parameters())
     model.eval()
     proposals = InstanceData(bboxes=torch.tensor(PROPOSALS))
     with torch.no_grad():
@@ -224,9 +297,11 @@ def test_any_proposal(name):
         assert [len(y) for y in found] == [5, 5, 5]
         assert found[2].isfinite().all()
         # detected boxes are clipped to the image
-        boxes = InstanceData(bboxes=torch.tensor(PROPOSALS).clamp(0, 96),
-                             scores=torch.ones(5),
-                             labels=torch.tensor([0, 1, 2, 0, 1]))
+        boxes = InstanceData(
+            bboxes=torch.tensor(PROPOSALS).clamp(0, 96),
+            scores=torch.ones(5),
+            labels=torch.tensor([0, 1, 2, 0, 1]),
+        )
         metas = [data['data_samples'][0].metainfo]
         masks = model.roi_head.predict_mask(x, metas, [boxes])[0].masks
     assert masks.shape == (5, 96, 96)
@@ -241,16 +316,19 @@ def test_predictions_of_a_batch_are_those_of_its_images(name):
 
     def instances(boxes):
         return InstanceData(
-            bboxes=boxes.clone(), scores=torch.ones(len(boxes)),
-            labels=torch.arange(len(boxes)) % CLASSES)
+            bboxes=boxes.clone(),
+            scores=torch.ones(len(boxes)),
+            labels=torch.arange(len(boxes)) % CLASSES,
+        )
 
     with torch.no_grad():
         both = model.roi_head.predict_mask(
-            x, metas, [instances(SIZES[:3]), instances(SIZES[:2])])
+            x, metas, [instances(SIZES[:3]), instances(SIZES[:2])]
+        )
         one = model.roi_head.predict_mask(
-            x, metas, [instances(SIZES[:0]), instances(SIZES[:2])])
-        none = model.roi_head.predict_mask(
-            x, metas, [instances(SIZES[:0])] * 2)
+            x, metas, [instances(SIZES[:0]), instances(SIZES[:2])]
+        )
+        none = model.roi_head.predict_mask(x, metas, [instances(SIZES[:0])] * 2)
     assert [r.masks.shape for r in both] == [(3, 96, 96), (2, 80, 112)]
     assert torch.equal(one[1].masks, both[1].masks)
     assert one[0].masks.shape == (0, 96, 96)

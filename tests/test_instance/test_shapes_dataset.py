@@ -3,12 +3,13 @@
 
 import contextlib
 import io
-from pathlib import Path
 
 import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+
+from helpers.commands import ROOT
 
 pytest.importorskip('mmdet')
 
@@ -17,11 +18,11 @@ from mmdet.registry import DATASETS, METRICS
 from mmdet.utils import register_all_modules
 
 import pvd_mm
-from pvd_mm.errors import MissingDataError
+from pvd_mm.data.samples import SHAPES_CLASSES, make_shapes_sample, shapes_scene
 from pvd_mm.instance.shapes_dataset import ShapesDataset
-from pvd_mm.samples import SHAPES_CLASSES, make_shapes_sample, shapes_scene
+from pvd_mm.utils.errors import MissingDataError
 
-CONFIG = Path(__file__).parents[2] / 'configs/_base_/datasets/shapes.py'
+CONFIG = ROOT / 'configs/_base_/datasets/shapes.py'
 
 
 @pytest.fixture(scope='module')
@@ -95,9 +96,13 @@ def test_its_metrics_call_the_truth_perfect(config):
             truth = sample['data_samples'].gt_instances
             masks = torch.from_numpy(truth.masks.masks).bool()
             found = InstanceData(
-                bboxes=truth.bboxes.tensor if hasattr(truth.bboxes, 'tensor')
+                bboxes=truth.bboxes.tensor
+                if hasattr(truth.bboxes, 'tensor')
                 else truth.bboxes,
-                labels=truth.labels, scores=torch.ones(len(truth)), masks=masks)
+                labels=truth.labels,
+                scores=torch.ones(len(truth)),
+                masks=masks,
+            )
             done = sample['data_samples'].new()
             done.pred_instances = found
             metric.process({}, [done.to_dict()])

@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The op against torch's transposed convolution, and the fast backend against
 the step update."""
+
 import itertools
 import subprocess
 import sys
@@ -23,8 +24,7 @@ STRIDES = (1, 2, 3, 4)
 FORMULATIONS = ('exact', 'factored')
 CPU = torch.device('cpu')
 # triton has tests of its own, in its interpreter
-HERE = [name for name in BACKENDS
-        if load(name).why_not(CPU, torch.float32) is None]
+HERE = [name for name in BACKENDS if load(name).why_not(CPU, torch.float32) is None]
 backends = pytest.mark.parametrize('backend', HERE)
 formulations = pytest.mark.parametrize('formulation', FORMULATIONS)
 
@@ -36,16 +36,19 @@ def _seed():
 
 def make(n=2, c=4, h=4, w=5, kernel_size=3, groups=1, **kwargs):
     kwargs.setdefault('dtype', torch.float64)
-    return (torch.randn(n, c, h, w, **kwargs),
-            torch.randn(n, groups * kernel_size**2, h, w, **kwargs))
+    return (
+        torch.randn(n, c, h, w, **kwargs),
+        torch.randn(n, groups * kernel_size**2, h, w, **kwargs),
+    )
 
 
 @backends
 @pytest.mark.parametrize('kernel_size', KERNELS)
 @pytest.mark.parametrize('stride', STRIDES)
 @pytest.mark.parametrize('groups', (1, 2, 4))
-def test_constant_votes_are_a_transposed_convolution(backend, kernel_size,
-                                                     stride, groups):
+def test_constant_votes_are_a_transposed_convolution(
+    backend, kernel_size, stride, groups
+):
     """At every output size that the stride allows."""
     c, h, w = 4, 3, 5
     input = torch.randn(2, c, h, w, dtype=torch.float64)
@@ -60,7 +63,8 @@ def test_constant_votes_are_a_transposed_convolution(backend, kernel_size,
             stride=stride,
             padding=(kernel_size - 1) // 2,
             output_padding=extra,
-            groups=c)
+            groups=c,
+        )
         output = dynamic_deconv2d(
             input,
             votes,
@@ -68,7 +72,8 @@ def test_constant_votes_are_a_transposed_convolution(backend, kernel_size,
             stride,
             output_size=expected.shape[2:],
             groups=groups,
-            backend=backend)
+            backend=backend,
+        )
         torch.testing.assert_close(output, expected)
 
 
@@ -84,7 +89,8 @@ def test_other_paddings(backend, padding):
         stride=2,
         padding=padding,
         output_padding=1,
-        groups=4)
+        groups=4,
+    )
     output = dynamic_deconv2d(input, votes, 5, 2, padding, backend=backend)
     torch.testing.assert_close(output, expected)
 
@@ -93,12 +99,13 @@ def test_other_paddings(backend, padding):
 def test_each_vote_lands_where_equation_7_says(backend):
     """One input pixel, nine different votes, by hand."""
     input = torch.zeros(1, 1, 4, 4)
-    input[..., 1, 2] = 2.
-    votes = torch.arange(1., 10.).reshape(1, 9, 1, 1).expand(-1, -1, 4, 4)
-    output = dynamic_deconv2d(input, votes, stride=2, output_size=(7, 7),
-                              backend=backend)
+    input[..., 1, 2] = 2.0
+    votes = torch.arange(1.0, 10.0).reshape(1, 9, 1, 1).expand(-1, -1, 4, 4)
+    output = dynamic_deconv2d(
+        input, votes, stride=2, output_size=(7, 7), backend=backend
+    )
     expected = torch.zeros(7, 7)
-    expected[1:4, 3:6] = 2 * torch.arange(1., 10.).reshape(3, 3)
+    expected[1:4, 3:6] = 2 * torch.arange(1.0, 10.0).reshape(3, 3)
     assert torch.equal(output[0, 0], expected)
 
 
@@ -120,10 +127,11 @@ def test_pixel_types_of_equation_11(backend):
 def test_factored_takes_the_own_source(backend):
     """Equation 12 by hand: pixel d of the first group gets M[0, 0] alone,
     times the votes of four pixels."""
-    input = torch.tensor([[10., 20.], [30., 40.]]).reshape(1, 1, 2, 2)
+    input = torch.tensor([[10.0, 20.0], [30.0, 40.0]]).reshape(1, 1, 2, 2)
     votes = torch.rand(1, 9, 2, 2)
     output = dynamic_deconv2d(
-        input, votes, stride=2, formulation='factored', backend=backend)
+        input, votes, stride=2, formulation='factored', backend=backend
+    )
     v = votes.reshape(3, 3, 2, 2)
     vote_sum = v[2, 2, 0, 0] + v[2, 0, 0, 1] + v[0, 2, 1, 0] + v[0, 0, 1, 1]
     torch.testing.assert_close(output[0, 0, 1, 1], 10 * vote_sum)
@@ -136,20 +144,28 @@ def test_factored_takes_the_own_source(backend):
 @pytest.mark.parametrize('groups', (1, 2))
 def test_matrix_equals_reference(formulation, kernel_size, stride, groups):
     """Outputs and both gradients, over shapes, paddings and sizes."""
-    for (h, w), padding in itertools.product([(1, 1), (4, 3)], {
-            0, (kernel_size - 1) // 2
-    }):
+    for (h, w), padding in itertools.product(
+        [(1, 1), (4, 3)], {0, (kernel_size - 1) // 2}
+    ):
         input, votes = make(h=h, w=w, kernel_size=kernel_size, groups=groups)
         input.requires_grad_(), votes.requires_grad_()
         results = []
         for backend in ('reference', 'matrix'):
-            output = dynamic_deconv2d(input, votes, kernel_size, stride,
-                                      padding, None, groups, formulation,
-                                      backend)
-            weight = torch.linspace(-1, 1, output.numel(),
-                                    dtype=output.dtype).view_as(output)
-            grads = torch.autograd.grad((output * weight).sum(),
-                                        (input, votes))
+            output = dynamic_deconv2d(
+                input,
+                votes,
+                kernel_size,
+                stride,
+                padding,
+                None,
+                groups,
+                formulation,
+                backend,
+            )
+            weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(
+                output
+            )
+            grads = torch.autograd.grad((output * weight).sum(), (input, votes))
             results.append((output, *grads))
         torch.testing.assert_close(results[1], results[0])
 
@@ -163,8 +179,9 @@ def test_gradcheck(backend, formulation, stride, groups):
     size = (2 * stride + 1, stride + 1)
 
     def run(input, votes):
-        return dynamic_deconv2d(input, votes, 3, stride, None, size, groups,
-                                formulation, backend)
+        return dynamic_deconv2d(
+            input, votes, 3, stride, None, size, groups, formulation, backend
+        )
 
     assert torch.autograd.gradcheck(run, (input, votes))
 
@@ -173,8 +190,9 @@ def test_gradcheck(backend, formulation, stride, groups):
 def test_gradgradcheck(formulation):
     input, votes = make(n=1, c=2, h=2, w=2, requires_grad=True)
     assert torch.autograd.gradgradcheck(
-        lambda *maps: dynamic_deconv2d(
-            *maps, stride=2, formulation=formulation), (input, votes))
+        lambda *maps: dynamic_deconv2d(*maps, stride=2, formulation=formulation),
+        (input, votes),
+    )
 
 
 @backends
@@ -196,9 +214,11 @@ def test_odd_sizes_of_the_paper(backend, formulation):
         stride=2,
         output_size=(7, 7),
         formulation=formulation,
-        backend=backend)
+        backend=backend,
+    )
     whole = dynamic_deconv2d(
-        input, votes, stride=2, formulation=formulation, backend=backend)
+        input, votes, stride=2, formulation=formulation, backend=backend
+    )
     assert whole.shape[2:] == (8, 8)
     torch.testing.assert_close(output, whole[..., :7, :7])
 
@@ -210,7 +230,8 @@ def test_empty_maps(backend, formulation, shape):
     n, c, h, w = shape
     input, votes = make(n, c, h, w, requires_grad=True)
     output = dynamic_deconv2d(
-        input, votes, stride=2, formulation=formulation, backend=backend)
+        input, votes, stride=2, formulation=formulation, backend=backend
+    )
     assert output.shape == (n, c, 2 * h, 2 * w)
     output.sum().backward()
     assert input.grad.shape == input.shape
@@ -219,8 +240,7 @@ def test_empty_maps(backend, formulation, shape):
 
 @backends
 @formulations
-@pytest.mark.parametrize('layout', ('channels_last', 'mixed', 'strided',
-                                    'expanded'))
+@pytest.mark.parametrize('layout', ('channels_last', 'mixed', 'strided', 'expanded'))
 def test_memory_layouts(backend, formulation, layout):
     input, votes = make(c=6, h=6, w=6)
     if layout == 'channels_last':
@@ -236,7 +256,8 @@ def test_memory_layouts(backend, formulation, layout):
     for pair in (odd, plain):
         pair = [x.detach().requires_grad_() for x in pair]
         output = dynamic_deconv2d(
-            *pair, stride=2, formulation=formulation, backend=backend)
+            *pair, stride=2, formulation=formulation, backend=backend
+        )
         output.square().sum().backward()
         results.append((output, *(x.grad for x in pair)))
     torch.testing.assert_close(results[0], results[1])
@@ -249,8 +270,7 @@ def test_half_precision(backend, formulation, dtype):
     """Against the same rounded numbers in double precision."""
     input, votes = (x.to(dtype) for x in make(h=6, w=6))
     pair = [x.clone().requires_grad_() for x in (input, votes)]
-    output = dynamic_deconv2d(
-        *pair, stride=2, formulation=formulation, backend=backend)
+    output = dynamic_deconv2d(*pair, stride=2, formulation=formulation, backend=backend)
     output.sum().backward()
     assert output.dtype == pair[0].grad.dtype == pair[1].grad.dtype == dtype
     exact = [x.double().requires_grad_() for x in (input, votes)]
@@ -258,10 +278,16 @@ def test_half_precision(backend, formulation, dtype):
     expected.sum().backward()
     ulp = torch.finfo(dtype).eps
     # the step update sums in the map's own precision
-    tolerance = dict(atol=16 * ulp, rtol=8 * ulp) if backend == 'reference' \
+    tolerance = (
+        dict(atol=16 * ulp, rtol=8 * ulp)
+        if backend == 'reference'
         else dict(atol=4 * ulp, rtol=2 * ulp)
-    for mine, truth in ((output, expected), (pair[0].grad, exact[0].grad),
-                        (pair[1].grad, exact[1].grad)):
+    )
+    for mine, truth in (
+        (output, expected),
+        (pair[0].grad, exact[0].grad),
+        (pair[1].grad, exact[1].grad),
+    ):
         torch.testing.assert_close(mine.double(), truth, **tolerance)
 
 
@@ -279,13 +305,15 @@ def test_autocast_does_what_conv_transpose2d_does(dtype):
     # mixed precisions, as they leave the layers before, are no error
     with torch.autocast('cpu', dtype=dtype):
         mixed = dynamic_deconv2d(
-            torch.randn(1, 2, 3, 3), torch.randn(1, 9, 3, 3, dtype=dtype))
+            torch.randn(1, 2, 3, 3), torch.randn(1, 9, 3, 3, dtype=dtype)
+        )
     assert mixed.dtype == dtype
 
 
 def _peak_beyond(function, output_bytes):
     """Peak memory that torch allocates in ``function``, in outputs."""
-    from pvd_mm.analysis.speed import MIB, peak_memory
+    from benchmarks.models import MIB, peak_memory
+
     return peak_memory(function, 'cpu') * MIB / output_bytes
 
 
@@ -298,8 +326,9 @@ def test_memory_of_matrix(formulation):
     size = input.numel() * input.element_size()
     output = []
     peak = _peak_beyond(
-        lambda: output.append(
-            dynamic_deconv2d(input, votes, formulation=formulation)), size)
+        lambda: output.append(dynamic_deconv2d(input, votes, formulation=formulation)),
+        size,
+    )
     assert 1 <= peak <= 3, f'{peak} times the output, forward'
     grad = torch.ones_like(output[0])
     peak = _peak_beyond(lambda: output.pop().backward(grad), size)
@@ -315,7 +344,7 @@ def test_two_threads_at_once():
         for _ in range(20):
             results[which].append(dynamic_deconv2d(*pairs[which]))
 
-    threads = [threading.Thread(target=work, args=(i, )) for i in range(2)]
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     for truth, found in zip(expected, results):
@@ -323,13 +352,13 @@ def test_two_threads_at_once():
         assert all(torch.equal(truth, one) for one in found)
 
 
-@pytest.mark.parametrize('kernel_size,stride', [(k, s) for k in KERNELS
-                                                for s in STRIDES if s <= k])
+@pytest.mark.parametrize(
+    'kernel_size,stride', [(k, s) for k in KERNELS for s in STRIDES if s <= k]
+)
 def test_upsampling_kernel_keeps_a_constant(kernel_size, stride):
     kernel = upsampling_kernel(kernel_size, stride)
     votes = kernel.reshape(1, -1, 1, 1).expand(-1, -1, 9, 9)
-    output = dynamic_deconv2d(torch.ones(1, 1, 9, 9), votes, kernel_size,
-                              stride)
+    output = dynamic_deconv2d(torch.ones(1, 1, 9, 9), votes, kernel_size, stride)
     inside = output[..., kernel_size:-kernel_size, kernel_size:-kernel_size]
     torch.testing.assert_close(inside, torch.ones_like(inside))
 
@@ -339,16 +368,14 @@ def test_upsampling_kernel_is_bilinear():
     input = torch.randn(1, 3, 5, 6)
     votes = upsampling_kernel(3, 2).reshape(1, 9, 1, 1).expand(-1, -1, 5, 6)
     output = dynamic_deconv2d(input, votes, stride=2, output_size=(9, 11))
-    expected = F.interpolate(
-        input, size=(9, 11), mode='bilinear', align_corners=True)
+    expected = F.interpolate(input, size=(9, 11), mode='bilinear', align_corners=True)
     torch.testing.assert_close(output, expected)
 
 
 def test_module_is_the_function():
     input, votes = make(groups=2, kernel_size=5)
     module = DynamicDeconv2d(5, 2, groups=2, formulation='factored')
-    expected = dynamic_deconv2d(
-        input, votes, 5, 2, groups=2, formulation='factored')
+    expected = dynamic_deconv2d(input, votes, 5, 2, groups=2, formulation='factored')
     assert torch.equal(module(input, votes), expected)
     assert not list(module.parameters())
     assert 'stride=2' in repr(module) and 'factored' in repr(module)
@@ -358,12 +385,13 @@ def test_upsample_layer_from_a_config():
     from mmcv.cnn import build_upsample_layer
 
     import pvd_mm.decoder  # noqa: F401 - registers it
+
     layer = build_upsample_layer(
-        dict(type='dynamic_deconv2d', channels=8, scale_factor=2, groups=2))
+        dict(type='dynamic_deconv2d', channels=8, scale_factor=2, groups=2)
+    )
     assert isinstance(layer, DynamicDeconv2dPack)
     x = torch.randn(2, 8, 5, 5)
-    expected = F.interpolate(
-        x, size=(9, 9), mode='bilinear', align_corners=True)
+    expected = F.interpolate(x, size=(9, 9), mode='bilinear', align_corners=True)
     torch.testing.assert_close(layer(x)[..., :9, :9], expected)
     assert layer(x).shape == (2, 8, 10, 10)
     bare = build_upsample_layer(dict(type='DynamicDeconv2d', stride=2))
@@ -381,15 +409,18 @@ BAD = [
     (dict(padding=9), ValueError, 'padding=9 leaves nothing'),
     (dict(groups=3), ValueError, 'groups must divide the 4 channels'),
     (dict(groups=2), ValueError, r'2 \* 3\*\*2 = 18 channels, but got 9'),
-    (dict(stride=2, output_size=(9, 10)), ValueError,
-     r'between \(7, 9\) and \(8, 10\).*got \(9, 10\)'),
+    (
+        dict(stride=2, output_size=(9, 10)),
+        ValueError,
+        r'between \(7, 9\) and \(8, 10\).*got \(9, 10\)',
+    ),
     (dict(output_size=7), ValueError, 'output_size must be'),
     (dict(output_size=4.5), ValueError, r'output_size must be.*got 4\.5'),
     (dict(output_size='45'), ValueError, 'output_size must be'),
     (dict(output_size=(4, 5, 6)), ValueError, 'output_size must be'),
     (dict(output_size=torch.tensor([4, 5])), ValueError, 'output_size must'),
-    (dict(output_size=(4., 5)), TypeError, 'output_size must be an int'),
-    (dict(formulation='fast'), ValueError, "formulation must be one of.*fast"),
+    (dict(output_size=(4.0, 5)), TypeError, 'output_size must be an int'),
+    (dict(formulation='fast'), ValueError, 'formulation must be one of.*fast'),
     (dict(backend='cuda'), ValueError, "backend must be one of.*'cuda'"),
 ]
 
@@ -431,8 +462,12 @@ def test_bad_tensors(backend):
 
 
 def test_bad_modules():
-    for arguments in (dict(kernel_size=2), dict(formulation='x'),
-                      dict(backend='x'), dict(stride=0)):
+    for arguments in (
+        dict(kernel_size=2),
+        dict(formulation='x'),
+        dict(backend='x'),
+        dict(stride=0),
+    ):
         with pytest.raises(ValueError):
             DynamicDeconv2d(**arguments)
     with pytest.raises(ValueError, match='groups must divide channels=8'):
@@ -443,13 +478,16 @@ def test_bad_modules():
 
 def test_the_op_needs_torch_alone():
     """In a process of its own, where every mm package is out of reach."""
-    code = ('import sys\n'
-            'for name in ("mmengine", "mmcv", "mmseg", "mmdet"):\n'
-            '    sys.modules[name] = None\n'
-            'import torch\n'
-            'from pvd_mm.ops import dynamic_deconv2d\n'
-            'print(dynamic_deconv2d(torch.ones(1, 2, 3, 3), '
-            'torch.ones(1, 9, 3, 3)).sum().item())\n')
-    result = subprocess.run([sys.executable, '-c', code],
-                            capture_output=True, text=True, check=True)
+    code = (
+        'import sys\n'
+        'for name in ("mmengine", "mmcv", "mmseg", "mmdet"):\n'
+        '    sys.modules[name] = None\n'
+        'import torch\n'
+        'from pvd_mm.ops import dynamic_deconv2d\n'
+        'print(dynamic_deconv2d(torch.ones(1, 2, 3, 3), '
+        'torch.ones(1, 9, 3, 3)).sum().item())\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
     assert float(result.stdout) == 2 * (4 * 4 + 4 * 6 + 9)

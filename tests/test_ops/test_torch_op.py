@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The op as torch's own machinery sees it."""
+
 import itertools
 import subprocess
 import sys
@@ -19,8 +20,11 @@ from pvd_mm.ops.op import backward_op, forward_op
 
 FORMULATIONS = ('exact', 'factored')
 formulations = pytest.mark.parametrize('formulation', FORMULATIONS)
-HERE = [name for name in BACKENDS
-        if load(name).why_not(torch.device('cpu'), torch.float32) is None]
+HERE = [
+    name
+    for name in BACKENDS
+    if load(name).why_not(torch.device('cpu'), torch.float32) is None
+]
 
 
 @pytest.fixture(autouse=True)
@@ -29,25 +33,24 @@ def _seed():
 
 
 def make(n=2, c=4, h=3, w=5, groups=1, dtype=torch.float64):
-    return (torch.randn(n, c, h, w, dtype=dtype),
-            torch.randn(n, groups * 9, h, w, dtype=dtype))
+    return (
+        torch.randn(n, c, h, w, dtype=dtype),
+        torch.randn(n, groups * 9, h, w, dtype=dtype),
+    )
 
 
 @formulations
 @pytest.mark.parametrize('backend', HERE)
-@pytest.mark.parametrize('layout', (torch.contiguous_format,
-                                    torch.channels_last))
+@pytest.mark.parametrize('layout', (torch.contiguous_format, torch.channels_last))
 @pytest.mark.parametrize('needs', [(True, True), (True, False), (False, True)])
 def test_opcheck(backend, formulation, layout, needs):
     """Schema, fake kernels, autograd registration, dynamic shapes."""
     input, votes = (x.contiguous(memory_format=layout) for x in make())
     size, rest = (6, 9), (1, formulation, backend)
-    maps = [x.clone().requires_grad_(need)
-            for x, need in zip((input, votes), needs)]
+    maps = [x.clone().requires_grad_(need) for x, need in zip((input, votes), needs)]
     torch.library.opcheck(forward_op, (*maps, 3, 2, 1, size, *rest))
     top = torch.randn(2, 4, *size, dtype=torch.float64, requires_grad=True)
-    torch.library.opcheck(backward_op,
-                          (top, *maps, 3, 2, 1, size, *rest, list(needs)))
+    torch.library.opcheck(backward_op, (top, *maps, 3, 2, 1, size, *rest, list(needs)))
 
 
 @formulations
@@ -62,8 +65,8 @@ def test_double_backward(formulation, needs):
     def run(*wanted):
         found = iter(wanted)
         return dynamic_deconv2d(
-            *(next(found) if need else x for need, x in zip(needs, maps)),
-            **fixed)
+            *(next(found) if need else x for need, x in zip(needs, maps)), **fixed
+        )
 
     assert torch.autograd.gradgradcheck(run, wanted)
 
@@ -82,18 +85,20 @@ def test_torch_func(formulation):
     torch.testing.assert_close(grad(loss, (0, 1))(input, votes), expected)
     # four factors: twice M and twice V
     torch.testing.assert_close(
-        jvp(loss, (input, votes), (input, votes))[1], 4 * loss(input, votes))
+        jvp(loss, (input, votes), (input, votes))[1], 4 * loss(input, votes)
+    )
     torch.testing.assert_close(
-        jvp(lambda v: loss(input, v), (votes, ), (votes, ))[1],
-        2 * loss(input, votes))
+        jvp(lambda v: loss(input, v), (votes,), (votes,))[1], 2 * loss(input, votes)
+    )
 
     many = torch.randn(3, *input.shape, dtype=input.dtype)
     each = torch.stack([grad(loss)(one, votes) for one in many])
     torch.testing.assert_close(vmap(grad(loss), (0, None))(many, votes), each)
     each = torch.stack([dynamic_deconv2d(one, votes, **fixed) for one in many])
     torch.testing.assert_close(
-        vmap(lambda x: dynamic_deconv2d(x, votes, **fixed), 1,
-             2)(many.movedim(0, 1)), each.movedim(0, 2))
+        vmap(lambda x: dynamic_deconv2d(x, votes, **fixed), 1, 2)(many.movedim(0, 1)),
+        each.movedim(0, 2),
+    )
 
     input, votes = make(1, 1, 2, 2)
 
@@ -118,13 +123,13 @@ def pyramid_model():
     """Strided convolutions and the decoder over their maps."""
 
     class Model(torch.nn.Module):
-
         def __init__(self):
             super().__init__()
             widths, strides = (3, 4, 6, 6, 8), (2, 2, 1, 2)
             self.encoder = torch.nn.ModuleList(
                 torch.nn.Conv2d(a, b, 3, stride, 1)
-                for a, b, stride in zip(widths, widths[1:], strides))
+                for a, b, stride in zip(widths, widths[1:], strides)
+            )
             self.top = torch.nn.Conv2d(8, 5, 1)
             self.decoder = PixelVotingDecoder(widths[1:], 5)
             for step in self.decoder.steps:
@@ -145,9 +150,10 @@ def test_compiled_decoder_has_no_graph_break(dynamic):
     """Forward and backward, ahead of time (inductor's C++ is not the point
     here, and compiling it is slow)."""
     model = pyramid_model()
-    compiled = torch.compile(model, fullgraph=True, dynamic=dynamic,
-                             backend='aot_eager')
-    for size in ((32, 48), (45, 50)) if dynamic else ((32, 48), ):
+    compiled = torch.compile(
+        model, fullgraph=True, dynamic=dynamic, backend='aot_eager'
+    )
+    for size in ((32, 48), (45, 50)) if dynamic else ((32, 48),):
         x = torch.randn(2, 3, *size)
         results = []
         for module in (compiled, model):
@@ -165,14 +171,18 @@ def test_compiled_by_inductor():
     torch.testing.assert_close(compiled(x), model(x))
 
 
-@pytest.mark.parametrize('size', [
-    {2: Dim.AUTO, 3: Dim.AUTO},
-    {2: 8 * Dim('h', min=2, max=512), 3: 8 * Dim('w', min=2, max=512)},
-])
+@pytest.mark.parametrize(
+    'size',
+    [
+        {2: Dim.AUTO, 3: Dim.AUTO},
+        {2: 8 * Dim('h', min=2, max=512), 3: 8 * Dim('w', min=2, max=512)},
+    ],
+)
 def test_exported_decoder(size):
     model = pyramid_model().eval()
-    program = torch.export.export(model, (torch.randn(1, 3, 32, 48), ),
-                                  dynamic_shapes=(size, ))
+    program = torch.export.export(
+        model, (torch.randn(1, 3, 32, 48),), dynamic_shapes=(size,)
+    )
     targets = {str(node.target) for node in program.graph.nodes}
     assert 'pvd_mm.dynamic_deconv2d.default' in targets
     for other in ((32, 48), (64, 40)):
@@ -182,22 +192,26 @@ def test_exported_decoder(size):
 
 def test_standard_operators():
     """What exporters get is the op, over all that it takes."""
-    cases = itertools.product((1, 3, 5), (1, 2, 3, 4), (1, 2), (None, 0, 2),
-                              FORMULATIONS)
+    cases = itertools.product(
+        (1, 3, 5), (1, 2, 3, 4), (1, 2), (None, 0, 2), FORMULATIONS
+    )
     for kernel_size, stride, groups, padding, formulation in cases:
         input = torch.randn(2, 4, 4, 5, dtype=torch.float64)
         votes = torch.randn(2, groups * kernel_size**2, 4, 5).double()
         for extra in {(0, 0), (stride - 1, stride // 2)}:
             p = (kernel_size - 1) // 2 if padding is None else padding
-            size = [(side - 1) * stride - 2 * p + kernel_size + more
-                    for side, more in zip((4, 5), extra)]
+            size = [
+                (side - 1) * stride - 2 * p + kernel_size + more
+                for side, more in zip((4, 5), extra)
+            ]
             if min(size) < 0:
                 continue
             rest = (kernel_size, stride, padding, size, groups, formulation)
             geometry = check_arguments(input, votes, *rest)
             torch.testing.assert_close(
                 standard.dynamic_deconv2d(input, votes, geometry, formulation),
-                dynamic_deconv2d(input, votes, *rest))
+                dynamic_deconv2d(input, votes, *rest),
+            )
 
 
 def test_macs():
@@ -205,11 +219,11 @@ def test_macs():
     input, votes = (x.requires_grad_() for x in make(2, 4, 3, 5, groups=2))
     expected = dict(exact=2 * 4 * 15 * 9, factored=2 * 2 * 15 * 9 + 2 * 4 * 60)
     for formulation, macs in expected.items():
-        assert macs == deconv_macs(input.shape, (2, 4, 6, 10), 3, 2,
-                                   formulation)
+        assert macs == deconv_macs(input.shape, (2, 4, 6, 10), 3, 2, formulation)
         with FlopCounterMode(display=False) as counter:
-            output = dynamic_deconv2d(input, votes, stride=2, groups=2,
-                                      formulation=formulation)
+            output = dynamic_deconv2d(
+                input, votes, stride=2, groups=2, formulation=formulation
+            )
         assert counter.get_total_flops() == 2 * macs
         with FlopCounterMode(display=False) as counter:
             output.sum().backward()
@@ -221,16 +235,15 @@ def test_mmengine_counts_it(formulation):
     from mmengine.analysis import get_model_complexity_info
 
     class Model(torch.nn.Module):
-
         def forward(self, x):
-            return dynamic_deconv2d(x, x[:, :9], stride=2,
-                                    formulation=formulation)
+            return dynamic_deconv2d(x, x[:, :9], stride=2, formulation=formulation)
 
     found = get_model_complexity_info(
-        Model(), inputs=torch.ones(1, 12, 3, 5), show_table=False,
-        show_arch=False)
-    assert found['flops'] == deconv_macs((1, 12, 3, 5), (1, 12, 6, 10), 3, 1,
-                                         formulation)
+        Model(), inputs=torch.ones(1, 12, 3, 5), show_table=False, show_arch=False
+    )
+    assert found['flops'] == deconv_macs(
+        (1, 12, 3, 5), (1, 12, 6, 10), 3, 1, formulation
+    )
     assert found['activations'] == 12 * 60
 
 
@@ -248,14 +261,13 @@ def test_variable_overrules_auto_and_argument_the_variable(monkeypatch):
 
 def test_a_backend_that_is_not_there_says_why():
     input, votes = make()
-    with pytest.raises(RuntimeError, match="backend='triton' cannot run on cpu"
-                       '.*: .+'):
+    with pytest.raises(RuntimeError, match="backend='triton' cannot run on cpu.*: .+"):
         dynamic_deconv2d(input, votes, backend='triton')
 
 
 def test_without_the_extension_it_says_so_once():
     """In a process of its own; the result is right all the same."""
-    code = '''
+    code = """
 import warnings, torch
 from pvd_mm.ops import dynamic_deconv2d
 from pvd_mm.ops.backends import cpp, matrix
@@ -268,8 +280,9 @@ with warnings.catch_warnings(record=True) as found:
 expected = dynamic_deconv2d(*pair, backend='matrix')
 assert torch.equal(result, expected)
 print(*[str(one.message) for one in found], sep='|')
-'''
-    result = subprocess.run([sys.executable, '-c', code], capture_output=True,
-                            text=True, check=True)
+"""
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
     said = result.stdout.strip().split('|')
     assert len(said) == 1 and 'cpp' in said[0] and 'nobody built' in said[0]

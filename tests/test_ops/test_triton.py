@@ -7,6 +7,7 @@ named ``check_*`` run in a process of their own, which
 ``test_in_the_interpreter`` starts. The interpreter says nothing about whether
 a kernel compiles: ``test_every_kernel_compiles`` does, and needs no GPU.
 """
+
 import mmap
 import os
 import subprocess
@@ -14,11 +15,11 @@ import sys
 
 import pytest
 import torch
-from backend_helpers import compare
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers.op_results import compare
 from pvd_mm.ops import checks
 from pvd_mm.ops.backends import reference
 
@@ -33,9 +34,11 @@ BOTH = (True, True)
 MAP_NORESERVE = 0x4000  # Linux's number; Python does not always name it
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 compiled = pytest.mark.skipif(
-    INTERPRETED, reason='TRITON_INTERPRET=1 leaves no compiler to test')
+    INTERPRETED, reason='TRITON_INTERPRET=1 leaves no compiler to test'
+)
 on_a_gpu = pytest.mark.skipif(
-    INTERPRETED or not torch.cuda.is_available(), reason='there is no GPU')
+    INTERPRETED or not torch.cuda.is_available(), reason='there is no GPU'
+)
 
 
 def lay_out(tensor, layout):
@@ -51,9 +54,22 @@ def lay_out(tensor, layout):
     return tensor
 
 
-def make(n, channels, h, w, kernel_size=3, stride=2, padding=None, size=None,
-         groups=1, formulation='exact', dtype=torch.float64, seed=0,
-         layouts=('contiguous', ) * 3, device='cpu'):
+def make(
+    n,
+    channels,
+    h,
+    w,
+    kernel_size=3,
+    stride=2,
+    padding=None,
+    size=None,
+    groups=1,
+    formulation='exact',
+    dtype=torch.float64,
+    seed=0,
+    layouts=('contiguous',) * 3,
+    device='cpu',
+):
     """(grad, input, votes, geometry, formulation), as backward takes them."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -63,8 +79,9 @@ def make(n, channels, h, w, kernel_size=3, stride=2, padding=None, size=None,
 
     input = draw(layouts[0], n, channels, h, w)
     votes = draw(layouts[1], n, groups * kernel_size**2, h, w)
-    geometry = checks.check_arguments(input, votes, kernel_size, stride,
-                                      padding, size, groups, formulation)
+    geometry = checks.check_arguments(
+        input, votes, kernel_size, stride, padding, size, groups, formulation
+    )
     grad = draw(layouts[2], n, channels, *geometry.output_size)
     return grad, input, votes, geometry, formulation
 
@@ -72,8 +89,11 @@ def make(n, channels, h, w, kernel_size=3, stride=2, padding=None, size=None,
 def check(case, needs=BOTH, **options):
     grad, input, votes, *rest = case
     exact = [x.cpu().double() for x in (grad, input, votes)]
-    compare(backend.forward(input, votes, *rest, **options),
-            reference.forward(*exact[1:], *rest), input)
+    compare(
+        backend.forward(input, votes, *rest, **options),
+        reference.forward(*exact[1:], *rest),
+        input,
+    )
     found = backend.backward(grad, input, votes, *rest, needs, **options)
     truth = reference.backward(*exact, *rest, BOTH)
     for need, one, other, like in zip(needs, found, truth, (input, votes)):
@@ -87,8 +107,13 @@ def tiles():
     """Small ones, so that even small maps take several and have tails."""
     return st.none() | st.builds(
         lambda rows, block_c, block_x, rounds: backend.Tile(
-            rows, block_c, block_x, block_c * rounds), st.integers(1, 3),
-        st.sampled_from((1, 2)), st.sampled_from((2, 4)), st.integers(1, 2))
+            rows, block_c, block_x, block_c * rounds
+        ),
+        st.integers(1, 3),
+        st.sampled_from((1, 2)),
+        st.sampled_from((2, 4)),
+        st.integers(1, 2),
+    )
 
 
 @st.composite
@@ -100,23 +125,38 @@ def cases(draw, kernel_sizes=(3, 3, 1), strides=(1, 2, 2, 3, 4), most=4):
     h, w = draw(st.integers(1, most)), draw(st.integers(1, most))
     spare = min((h - 1) * stride, (w - 1) * stride) + kernel_size + stride - 1
     padding = draw(
-        st.just((kernel_size - 1) // 2)
-        | st.integers(0, min(spare // 2, kernel_size)))
+        st.just((kernel_size - 1) // 2) | st.integers(0, min(spare // 2, kernel_size))
+    )
     size = [
         draw(st.integers(max(least, 0), max(least + stride - 1, 0)))
-        for least in ((side - 1) * stride - 2 * padding + kernel_size
-                      for side in (h, w))
+        for least in (
+            (side - 1) * stride - 2 * padding + kernel_size for side in (h, w)
+        )
     ]
     return make(
-        n, channels, h, w, kernel_size, stride, padding, size, groups,
-        draw(st.sampled_from(FORMULATIONS)), draw(st.sampled_from(DTYPES)),
+        n,
+        channels,
+        h,
+        w,
+        kernel_size,
+        stride,
+        padding,
+        size,
+        groups,
+        draw(st.sampled_from(FORMULATIONS)),
+        draw(st.sampled_from(DTYPES)),
         draw(st.integers(0, 99)),
-        [draw(st.sampled_from(LAYOUTS)) for _ in range(3)])
+        [draw(st.sampled_from(LAYOUTS)) for _ in range(3)],
+    )
 
 
 def examples(number):
-    return settings(max_examples=number, deadline=None, derandomize=True,
-                    suppress_health_check=list(HealthCheck))
+    return settings(
+        max_examples=number,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 needs_one_or_both = st.sampled_from((BOTH, BOTH, (True, False), (False, True)))
@@ -147,18 +187,22 @@ def check_inf_and_nan(formulation, plain, where):
     """Each reaches what it reaches in the step update, and nothing else."""
     case = make(1, 2, 3, 3, size=(5, 6), formulation=formulation, seed=where)
     numbers = case[where].flatten()
-    numbers[::4] = torch.tensor([float('inf'), float('nan'), -float('inf')]
-                                ).repeat(len(numbers))[:len(numbers[::4])]
-    check((*case[:where], numbers.view_as(case[where]), *case[where + 1:]),
-          plain=plain, **{} if plain else dict(tile=backend.Tile(2, 1, 2, 1)))
+    numbers[::4] = torch.tensor([float('inf'), float('nan'), -float('inf')]).repeat(
+        len(numbers)
+    )[: len(numbers[::4])]
+    check(
+        (*case[:where], numbers.view_as(case[where]), *case[where + 1 :]),
+        plain=plain,
+        **{} if plain else dict(tile=backend.Tile(2, 1, 2, 1)),
+    )
 
 
 @pytest.mark.parametrize('formulation', FORMULATIONS)
-@pytest.mark.parametrize('shape', [(0, 4, 3, 3), (2, 0, 3, 3), (2, 4, 0, 3),
-                                   (2, 4, 3, 0)])
+@pytest.mark.parametrize(
+    'shape', [(0, 4, 3, 3), (2, 0, 3, 3), (2, 4, 0, 3), (2, 4, 3, 0)]
+)
 def check_empty_maps(formulation, shape):
-    grad, input, votes, *rest = make(*shape, padding=0,
-                                     formulation=formulation)
+    grad, input, votes, *rest = make(*shape, padding=0, formulation=formulation)
     output = backend.forward(input, votes, *rest)
     assert output.shape == grad.shape and not output.any()
     found = backend.backward(grad, input, votes, *rest, BOTH)
@@ -169,8 +213,7 @@ def check_empty_maps(formulation, shape):
 def check_empty_output():
     grad, input, votes, *rest = make(1, 2, 1, 2, padding=2, size=(0, 1))
     assert backend.forward(input, votes, *rest).shape == (1, 2, 0, 1)
-    assert not any(
-        x.any() for x in backend.backward(grad, input, votes, *rest, BOTH))
+    assert not any(x.any() for x in backend.backward(grad, input, votes, *rest, BOTH))
 
 
 @pytest.mark.parametrize('formulation', FORMULATIONS)
@@ -179,8 +222,12 @@ def check_tiles_change_no_bit(formulation):
     case = make(1, 3, 4, 4, formulation=formulation, dtype=torch.float32)
     results = []
     for tile in (None, None, backend.Tile(1, 1, 2, 2)):
-        results.append((backend.forward(*case[1:], tile=tile),
-                        backend.backward(*case, (True, False), tile=tile)[0]))
+        results.append(
+            (
+                backend.forward(*case[1:], tile=tile),
+                backend.backward(*case, (True, False), tile=tile)[0],
+            )
+        )
     for result in results[1:]:
         assert all(map(torch.equal, result, results[0]))
 
@@ -188,15 +235,15 @@ def check_tiles_change_no_bit(formulation):
 def far_apart(tensor, strides):
     """``tensor`` in memory far larger than what it holds, of which only the
     pages that are touched come to exist."""
-    last = sum((size - 1) * stride
-               for size, stride in zip(tensor.shape, strides))
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, strides))
     assert last > 2**31
     room = mmap.mmap(
-        -1, (1 + last) * tensor.element_size(),
-        flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+        -1,
+        (1 + last) * tensor.element_size(),
+        flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE,
+    )
     room.madvise(mmap.MADV_NOHUGEPAGE)
-    view = torch.frombuffer(room, dtype=tensor.dtype).as_strided(
-        tensor.shape, strides)
+    view = torch.frombuffer(room, dtype=tensor.dtype).as_strided(tensor.shape, strides)
     assert torch.equal(view.copy_(tensor), tensor)  # nothing overlaps
     return view
 
@@ -206,8 +253,9 @@ def far_apart(tensor, strides):
 def check_offsets_beyond_32_bits(formulation, plain, monkeypatch):
     """Strides that fit 32 bits, and products and sums of them that don't, in
     every dimension of everything that is read and written."""
-    grad, input, votes, *rest = make(3, 4, 3, 3, groups=2, dtype=torch.half,
-                                     formulation=formulation)
+    grad, input, votes, *rest = make(
+        3, 4, 3, 3, groups=2, dtype=torch.half, formulation=formulation
+    )
     strides = {
         input.shape: (2**30 + 2, 2**29, 2**30 + 16, 2**30 + 128),
         votes.shape: (2**30 + 2, 2**28, 2**30 + 16, 2**30 + 128),
@@ -218,27 +266,44 @@ def check_offsets_beyond_32_bits(formulation, plain, monkeypatch):
         return far_apart(tensor, strides[tensor.shape])
 
     case = [place(grad), place(input), place(votes), *rest]
-    monkeypatch.setattr(backend, '_empty',
-                        lambda like, *shape: place(torch.empty(
-                            shape, dtype=like.dtype).fill_(9.)))
+    monkeypatch.setattr(
+        backend,
+        '_empty',
+        lambda like, *shape: place(torch.empty(shape, dtype=like.dtype).fill_(9.0)),
+    )
     options = dict(plain=plain)
-    found = (backend.forward(*case[1:], **options),
-             *backend.backward(*case, BOTH, **options))
+    found = (
+        backend.forward(*case[1:], **options),
+        *backend.backward(*case, BOTH, **options),
+    )
     exact = [x.double() for x in (grad, input, votes)]
-    truth = (reference.forward(*exact[1:], *rest),
-             *reference.backward(*exact, *rest, BOTH))
+    truth = (
+        reference.forward(*exact[1:], *rest),
+        *reference.backward(*exact, *rest, BOTH),
+    )
     for one, other in zip(found, truth):
-        torch.testing.assert_close(
-            one.double(), other, rtol=2e-3, atol=8e-3)
+        torch.testing.assert_close(one.double(), other, rtol=2e-3, atol=8e-3)
 
 
 def test_in_the_interpreter():
     """Runs every ``check_*`` of this file."""
     result = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', '-o',
-         'python_functions=check_*', '--durations=5', __file__],
+        [
+            sys.executable,
+            '-m',
+            'pytest',
+            '-q',
+            '-p',
+            'no:cacheprovider',
+            '-o',
+            'python_functions=check_*',
+            '--durations=5',
+            __file__,
+        ],
         env={**os.environ, 'TRITON_INTERPRET': '1', 'OMP_NUM_THREADS': '1'},
-        capture_output=True, text=True)
+        capture_output=True,
+        text=True,
+    )
     print(result.stdout[-6000:], result.stderr[-2000:])
     assert result.returncode == 0 and 'skipped' not in result.stdout
 
@@ -248,6 +313,7 @@ class Compiler:
 
     def get_current_target(self):
         from triton.backends.compiler import GPUTarget
+
         return GPUTarget('cuda', 80, 32)
 
     def get_current_device(self):
@@ -276,6 +342,7 @@ def test_every_kernel_compiles(formulation, plain, tmp_path, monkeypatch):
     """For a GPU that need not be there; and the results are all that is
     allocated, in both memory formats."""
     import triton
+
     run = triton.JITFunction.run
     kernels = []
 
@@ -287,11 +354,23 @@ def test_every_kernel_compiles(formulation, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(triton.JITFunction, 'run', compile_only)
     monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
     monkeypatch.setattr(triton.runtime.driver, '_active', Compiler())
-    expected = ['_plain_forward', '_plain_input_grad', '_plain_votes_grad'] \
-        if plain else ['_forward', '_backward']
+    expected = (
+        ['_plain_forward', '_plain_input_grad', '_plain_votes_grad']
+        if plain
+        else ['_forward', '_backward']
+    )
     for stride, layout in ((2, 'contiguous'), (1, 'channels_last')):
-        case = make(2, 3, 32, 64, 3, stride, dtype=torch.half,
-                    formulation=formulation, layouts=[layout] * 3)
+        case = make(
+            2,
+            3,
+            32,
+            64,
+            3,
+            stride,
+            dtype=torch.half,
+            formulation=formulation,
+            layouts=[layout] * 3,
+        )
         kernels.clear()
         with Allocations() as allocations:
             backend.forward(*case[1:], plain=plain)
@@ -307,16 +386,33 @@ def test_every_kernel_compiles(formulation, plain, tmp_path, monkeypatch):
 @pytest.mark.parametrize('formulation', FORMULATIONS)
 @pytest.mark.parametrize('plain', (False, True))
 def test_on_a_gpu(dtype, formulation, plain):
-    for kernel_size, stride, layout in ((3, 1, 'contiguous'),
-                                        (3, 2, 'channels_last'),
-                                        (5, 2, 'sliced'), (7, 3, 'expanded')):
-        case = make(2, 6, 9, 21, kernel_size, stride, groups=2, dtype=dtype,
-                    formulation=formulation, layouts=[layout] * 3,
-                    device='cuda')
+    for kernel_size, stride, layout in (
+        (3, 1, 'contiguous'),
+        (3, 2, 'channels_last'),
+        (5, 2, 'sliced'),
+        (7, 3, 'expanded'),
+    ):
+        case = make(
+            2,
+            6,
+            9,
+            21,
+            kernel_size,
+            stride,
+            groups=2,
+            dtype=dtype,
+            formulation=formulation,
+            layouts=[layout] * 3,
+            device='cuda',
+        )
         check(case, plain=plain)
-        again = [(backend.forward(*case[1:], plain=plain),
-                  *backend.backward(*case, BOTH, plain=plain))
-                 for _ in range(2)]
+        again = [
+            (
+                backend.forward(*case[1:], plain=plain),
+                *backend.backward(*case, BOTH, plain=plain),
+            )
+            for _ in range(2)
+        ]
         assert all(map(torch.equal, *again))
 
 
@@ -328,29 +424,31 @@ def test_more_than_32_bits_on_a_gpu():
     n, c, h, w = 9, 16, 1024, 1024
     input = torch.rand(1, c, h, w, device='cuda').half().expand(n, -1, -1, -1)
     votes = torch.rand(1, 9, h, w, device='cuda').half().expand(n, -1, -1, -1)
-    geometry = checks.check_arguments(input, votes, 3, 4, None, None, 1,
-                                      'exact')
+    geometry = checks.check_arguments(input, votes, 3, 4, None, None, 1, 'exact')
     output = backend.forward(input, votes, geometry, 'exact')
     assert output.numel() > 2**31
-    assert torch.equal(output[:1],
-                       backend.forward(input[:1], votes[:1], geometry, 'exact'))
+    assert torch.equal(
+        output[:1], backend.forward(input[:1], votes[:1], geometry, 'exact')
+    )
     assert torch.equal(output[0], output[-1])
 
 
 def test_why_not():
     cpu = backend.why_not(torch.device('cpu'), torch.float32)
     assert cpu is None if INTERPRETED else 'needs a GPU' in cpu
-    assert 'float8' in backend.why_not(
-        torch.device('cuda'), torch.float8_e5m2)
+    assert 'float8' in backend.why_not(torch.device('cuda'), torch.float8_e5m2)
     assert backend.why_not(torch.device('cuda'), torch.bfloat16) is None
 
 
 def test_without_triton():
     """The module can be imported, and says what is missing."""
-    code = ('import sys; sys.modules["triton"] = None\n'
-            'import torch\n'
-            'from pvd_mm.ops.backends import triton\n'
-            'print(triton.why_not(torch.device("cuda"), torch.float32))\n')
-    result = subprocess.run([sys.executable, '-c', code], capture_output=True,
-                            text=True, check=True)
+    code = (
+        'import sys; sys.modules["triton"] = None\n'
+        'import torch\n'
+        'from pvd_mm.ops.backends import triton\n'
+        'print(triton.why_not(torch.device("cuda"), torch.float32))\n'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    )
     assert 'triton is not installed' in result.stdout

@@ -6,17 +6,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from packaging_helpers import ROOT
+
+from helpers.commands import ROOT
 
 
 def git(folder, *words):
-    return subprocess.run(['git', '-C', str(folder), *words], check=True, text=True,
-                          capture_output=True).stdout
+    return subprocess.run(
+        ['git', '-C', str(folder), *words], check=True, text=True, capture_output=True
+    ).stdout
 
 
 needs_git = pytest.mark.skipif(
     not (ROOT / '.git').exists() or not shutil.which('git'),
-    reason='not a checkout, or there is no git')
+    reason='not a checkout, or there is no git',
+)
 
 
 def broken_links(folder):
@@ -28,8 +31,11 @@ def broken_links(folder):
             continue
         target = Path(git(folder, 'cat-file', 'blob', line.split()[1]))
         tracked = (Path(folder, name).parent / target).resolve()
-        if target.is_absolute() or not tracked.is_relative_to(
-                Path(folder).resolve()) or not git(folder, 'ls-files', tracked):
+        if (
+            target.is_absolute()
+            or not tracked.is_relative_to(Path(folder).resolve())
+            or not git(folder, 'ls-files', tracked)
+        ):
             found.append(name)
     return found
 
@@ -43,8 +49,9 @@ def test_tracked_links_lead_to_tracked_files():
 def test_what_a_broken_link_is(tmp_path):
     git(tmp_path, 'init')
     (tmp_path / 'there').touch()
-    for name, target in dict(good='there', absolute='/tmp', dangling='nowhere',
-                             outside='../beside').items():
+    for name, target in dict(
+        good='there', absolute='/tmp', dangling='nowhere', outside='../beside'
+    ).items():
         (tmp_path / name).symlink_to(target)
     git(tmp_path, 'add', '.')
     assert broken_links(tmp_path) == ['absolute', 'dangling', 'outside']

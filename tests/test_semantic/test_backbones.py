@@ -7,8 +7,7 @@ from mmseg.registry import MODELS
 
 import pvd_mm.semantic  # noqa: F401
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3),
-          101: (3, 4, 23, 3)}
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 @pytest.fixture(autouse=True)
@@ -18,45 +17,52 @@ def _scope():
 
 
 def build(**cfg):
-    return MODELS.build(dict(type='PVDResNet', base_channels=8,
-                             stem_channels=8, **cfg))
+    return MODELS.build(dict(type='PVDResNet', base_channels=8, stem_channels=8, **cfg))
 
 
 @pytest.mark.parametrize('depth', BLOCKS)
 @pytest.mark.parametrize('granularity', ('stage', 'block'))
 @pytest.mark.parametrize('finest_stride', (4, 2, 1))
 def test_maps(depth, granularity, finest_stride):
-    backbone = build(
-        depth=depth, granularity=granularity, finest_stride=finest_stride)
+    backbone = build(depth=depth, granularity=granularity, finest_stride=finest_stride)
     maps = backbone(torch.randn(1, 3, 63, 70))
     steps = sum(BLOCKS[depth]) if granularity == 'block' else 4
     assert len(maps) == 1 + steps + {4: 0, 2: 1, 1: 2}[finest_stride]
     assert [z.size(1) for z in maps] == backbone.out_channels
-    assert maps[0].shape[2:] == (-(-63 // finest_stride),
-                                 -(-70 // finest_stride))
+    assert maps[0].shape[2:] == (-(-63 // finest_stride), -(-70 // finest_stride))
     for fine, coarse in zip(maps, maps[1:]):
         ratio = 1 if fine.shape[2:] == coarse.shape[2:] else 2
-        assert coarse.shape[2:] == tuple(-(-s // ratio)
-                                         for s in fine.shape[2:])
+        assert coarse.shape[2:] == tuple(-(-s // ratio) for s in fine.shape[2:])
 
 
-@pytest.mark.parametrize('kind,depth', [('ResNet', 18), ('ResNet', 50),
-                                        ('ResNetV1c', 50), ('ResNetV1d', 18),
-                                        ('ResNeXt', 50)])
+@pytest.mark.parametrize(
+    'kind,depth',
+    [
+        ('ResNet', 18),
+        ('ResNet', 50),
+        ('ResNetV1c', 50),
+        ('ResNetV1d', 18),
+        ('ResNeXt', 50),
+    ],
+)
 def test_weights_are_the_originals(kind, depth):
     """Same names, same shapes, and the same stage outputs."""
     original = MODELS.build(dict(type=kind, depth=depth))
     original.eval()
     for granularity in ('stage', 'block'):
-        tapped = MODELS.build(dict(type=f'PVD{kind}', depth=depth,
-                                   granularity=granularity))
+        tapped = MODELS.build(
+            dict(type=f'PVD{kind}', depth=depth, granularity=granularity)
+        )
         tapped.eval()
         tapped.load_state_dict(original.state_dict(), strict=True)
         x = torch.randn(1, 3, 64, 64)
         with torch.no_grad():
             expected, maps = original(x), tapped(x)
-        ends = torch.tensor(BLOCKS[depth]).cumsum(0) \
-            if granularity == 'block' else range(1, 5)
+        ends = (
+            torch.tensor(BLOCKS[depth]).cumsum(0)
+            if granularity == 'block'
+            else range(1, 5)
+        )
         for stage, end in zip(expected, ends):
             assert torch.equal(stage, maps[end])
 
@@ -66,12 +72,15 @@ def test_pretrained_checkpoint_of_the_original(tmp_path):
     original = MODELS.build(dict(type='ResNet', depth=18))
     path = str(tmp_path / 'resnet18.pth')
     torch.save(original.state_dict(), path)
-    for how in (dict(pretrained=path),
-                dict(init_cfg=dict(type='Pretrained', checkpoint=path))):
+    for how in (
+        dict(pretrained=path),
+        dict(init_cfg=dict(type='Pretrained', checkpoint=path)),
+    ):
         tapped = MODELS.build(dict(type='PVDResNet', depth=18, **how))
         tapped.init_weights()
-        assert torch.equal(tapped.layer4[1].conv2.weight,
-                           original.layer4[1].conv2.weight)
+        assert torch.equal(
+            tapped.layer4[1].conv2.weight, original.layer4[1].conv2.weight
+        )
 
 
 def test_handed_out_maps_are_not_changed_later():
@@ -87,21 +96,31 @@ def test_handed_out_maps_are_not_changed_later():
         assert torch.equal(maps[1], z)
         z = backbone.maxpool(z)
         for found, block in zip(
-                maps[2:], [torch.nn.Identity()] + [
-                    b for name in backbone.res_layers
-                    for b in getattr(backbone, name)
-                ]):
+            maps[2:],
+            [torch.nn.Identity()]
+            + [b for name in backbone.res_layers for b in getattr(backbone, name)],
+        ):
             z = block(z)
             assert torch.equal(found, z)
 
 
 def test_fewer_stages_and_bad_arguments():
-    assert len(build(depth=18, num_stages=3, strides=(1, 2, 2),
-                     dilations=(1, 1, 1),
-                     out_indices=(0, 1, 2))(torch.randn(1, 3, 32, 32))) == 4
+    assert (
+        len(
+            build(
+                depth=18,
+                num_stages=3,
+                strides=(1, 2, 2),
+                dilations=(1, 1, 1),
+                out_indices=(0, 1, 2),
+            )(torch.randn(1, 3, 32, 32))
+        )
+        == 4
+    )
     for arguments, message in (
-            (dict(granularity='layer'), "granularity must be one of.*'layer'"),
-            (dict(finest_stride=8), 'finest_stride must be one of.*8'),
-            (dict(out_indices=(0, 2)), r'out_indices must be \(0, 1, 2, 3\)')):
+        (dict(granularity='layer'), "granularity must be one of.*'layer'"),
+        (dict(finest_stride=8), 'finest_stride must be one of.*8'),
+        (dict(out_indices=(0, 2)), r'out_indices must be \(0, 1, 2, 3\)'),
+    ):
         with pytest.raises(ValueError, match=message):
             build(depth=18, **arguments)

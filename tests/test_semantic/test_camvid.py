@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from mmseg.registry import DATASETS
 from mmseg.utils import register_all_modules
-from real_data import CAMVID, needs_camvid
 
+from helpers.real_data import CAMVID, needs_camvid
 from pvd_mm.semantic.camvid import CamVidDataset
 
 register_all_modules()

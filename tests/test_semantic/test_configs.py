@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Every shipped config, and that methods are compared under one protocol."""
+
 from pathlib import Path
 
 import mmseg
@@ -14,14 +15,19 @@ from mmengine.structures import PixelData
 from mmseg.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 from mmseg.structures import SegDataSample
 
-from pvd_mm.shipped import mim_root, shipped_configs
+from pvd_mm.utils.shipped_configs import mim_root, shipped_configs
 
 CONFIGS = [
-    path for path in shipped_configs()
+    path
+    for path in shipped_configs()
     if path.split('/')[0] in ('pvd', 'deeplabv3', 'fpn')
 ]
-DATASETS_OF = {'cityscapes-512x1024': 19, 'camvid-360x480': 11,
-               'camvid-180x240': 11, 'street-192x256': 19}
+DATASETS_OF = {
+    'cityscapes-512x1024': 19,
+    'camvid-360x480': 11,
+    'camvid-180x240': 11,
+    'street-192x256': 19,
+}
 
 
 def load(path):
@@ -36,21 +42,28 @@ def test_the_baseline_is_mmseg_s():
     if not folder.is_dir():
         pytest.skip('this mmsegmentation came without its configs')
     for name in ('deeplabv3_r50-d8', 'deeplabv3_r18-d8'):
-        theirs = Config.fromfile(
-            folder / f'{name}_4xb2-80k_cityscapes-512x1024.py')
+        theirs = Config.fromfile(folder / f'{name}_4xb2-80k_cityscapes-512x1024.py')
         ours = load(f'deeplabv3/{name}_1xb4-90k_cityscapes-512x1024.py')
         assert ours.model.to_dict() == theirs.model.to_dict()
 
 
 def test_the_shipped_configs():
     """What the README promises is there."""
-    for dataset, schedule in (('cityscapes-512x1024', '1xb4-90k'),
-                              ('camvid-360x480', '1xb8-8k')):
-        for model in ('pvd/pvd_r50-block', 'pvd/pvd_r50-stage',
-                      'pvd/pvd_r50-stage-w64', 'pvd/pvd_r50-full',
-                      'pvd/pvd_r18-stage', 'pvd/pvd_r18-full',
-                      'pvd/pvd_r101-stage', 'deeplabv3/deeplabv3_r50-d8',
-                      'deeplabv3/deeplabv3_r18-d8'):
+    for dataset, schedule in (
+        ('cityscapes-512x1024', '1xb4-90k'),
+        ('camvid-360x480', '1xb8-8k'),
+    ):
+        for model in (
+            'pvd/pvd_r50-block',
+            'pvd/pvd_r50-stage',
+            'pvd/pvd_r50-stage-w64',
+            'pvd/pvd_r50-full',
+            'pvd/pvd_r18-stage',
+            'pvd/pvd_r18-full',
+            'pvd/pvd_r101-stage',
+            'deeplabv3/deeplabv3_r50-d8',
+            'deeplabv3/deeplabv3_r18-d8',
+        ):
             assert f'{model}_{schedule}_{dataset}.py' in CONFIGS
 
 
@@ -63,8 +76,7 @@ def test_it_builds_and_trains(path):
     classes = DATASETS_OF[dataset]
     size = tuple(int(side) for side in dataset.split('-')[1].split('x'))
     assert cfg.model.data_preprocessor.size == cfg.crop_size == size
-    for loader in (cfg.train_dataloader, cfg.val_dataloader,
-                   cfg.test_dataloader):
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
         kind = DATASETS.get(loader.dataset.type)
         assert len(kind.METAINFO['classes']) == classes
         assert loader.dataset.data_root == cfg.data_root
@@ -72,8 +84,7 @@ def test_it_builds_and_trains(path):
             TRANSFORMS.build(transform)
     for metric in cfg.test_evaluator:
         METRICS.build(metric)
-        assert set(metric.get('report_classes', ())) <= set(
-            kind.METAINFO['classes'])
+        assert set(metric.get('report_classes', ())) <= set(kind.METAINFO['classes'])
     assert cfg.param_scheduler[-1].end == cfg.train_cfg.max_iters
     torch.manual_seed(0)
     cfg.model.pretrained = None  # would be downloaded
@@ -82,9 +93,12 @@ def test_it_builds_and_trains(path):
     data = dict(
         inputs=torch.rand(2, 3, 33, 64),
         data_samples=[
-            SegDataSample(gt_sem_seg=PixelData(
-                data=torch.randint(0, classes, (1, 33, 64)))) for _ in '12'
-        ])
+            SegDataSample(
+                gt_sem_seg=PixelData(data=torch.randint(0, classes, (1, 33, 64)))
+            )
+            for _ in '12'
+        ],
+    )
     losses = model(**data, mode='loss')
     # the middle of the encoder is supervised, one way or the other
     assert 'decode.loss_ce' in losses
@@ -108,15 +122,18 @@ def test_methods_are_compared_under_one_protocol():
     assert len(protocols) == 4
 
 
-@pytest.mark.parametrize('path', [
-    'pvd/pvd_r50-block_1xb4-90k_cityscapes-512x1024.py',
-    'pvd/pvd_r50-stage_1xb4-90k_cityscapes-512x1024.py',
-    'pvd/pvd_r50-full_1xb4-90k_cityscapes-512x1024.py',
-    'pvd/pvd_r18-full_1xb4-90k_cityscapes-512x1024.py',
-    'pvd/pvd_r50-full_1xb8-8k_camvid-360x480.py',
-    'pvd/pvd_r50-block_1xb8-8k_camvid-360x480.py',
-    'pvd/pvd_r18-full-c32_1xb4-1200_camvid-180x240.py'
-])
+@pytest.mark.parametrize(
+    'path',
+    [
+        'pvd/pvd_r50-block_1xb4-90k_cityscapes-512x1024.py',
+        'pvd/pvd_r50-stage_1xb4-90k_cityscapes-512x1024.py',
+        'pvd/pvd_r50-full_1xb4-90k_cityscapes-512x1024.py',
+        'pvd/pvd_r18-full_1xb4-90k_cityscapes-512x1024.py',
+        'pvd/pvd_r50-full_1xb8-8k_camvid-360x480.py',
+        'pvd/pvd_r50-block_1xb8-8k_camvid-360x480.py',
+        'pvd/pvd_r18-full-c32_1xb4-1200_camvid-180x240.py',
+    ],
+)
 def test_the_chain_does_not_diverge(path):
     """Random weights, the shipped optimizer at its full rate, no clipping."""
     cfg = load(path)
@@ -127,7 +144,7 @@ def test_the_chain_does_not_diverge(path):
     model.init_weights()
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
     labels = (torch.arange(128) // 24).expand(1, 64, 128).contiguous()
-    images = (labels - 3.).expand(2, 3, 64, 128) + torch.randn(2, 3, 64, 128)
+    images = (labels - 3.0).expand(2, 3, 64, 128) + torch.randn(2, 3, 64, 128)
     samples = [SegDataSample(gt_sem_seg=PixelData(data=labels))] * 2
     history = []
     for _ in range(12):

@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Export to ONNX, run by onnxruntime."""
+
 import pytest
 import torch
 from torch.export import Dim
@@ -22,25 +23,25 @@ def maps(height, width):
 def test_head(formulation, tmp_path):
     """Standard operators, dynamic height and width, equal logits."""
     torch.manual_seed(0)
-    head = PVDHead([4, 6, 8], num_classes=5, formulation=formulation,
-                   norm_cfg=dict(type='BN')).eval()
+    head = PVDHead(
+        [4, 6, 8], num_classes=5, formulation=formulation, norm_cfg=dict(type='BN')
+    ).eval()
     for step in head.decoder.steps:
         torch.nn.init.normal_(step.association.conv_votes.weight)
     sides = {2: Dim.AUTO, 3: Dim.AUTO}
     path = tmp_path / 'head.onnx'
     torch.onnx.export(
-        head, (maps(16, 24), ), path, dynamo=True, dynamic_shapes=([sides] * 3, ))
+        head, (maps(16, 24),), path, dynamo=True, dynamic_shapes=([sides] * 3,)
+    )
     graph = onnx.load(path).graph
     assert {node.domain for node in graph.node} == {''}
     session = ort.InferenceSession(path, providers=['CPUExecutionProvider'])
     for size in ((16, 24), (32, 40), (13, 21)):
         inputs = maps(*size)
-        found, = session.run(None, {
-            one.name: x.numpy()
-            for one, x in zip(session.get_inputs(), inputs)
-        })
+        (found,) = session.run(
+            None, {one.name: x.numpy() for one, x in zip(session.get_inputs(), inputs)}
+        )
         with torch.no_grad():
             expected = head(inputs)
         assert found.shape == (1, 5, *size)
-        torch.testing.assert_close(
-            torch.from_numpy(found), expected, atol=1e-4, rtol=0)
+        torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=0)

@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The head on mmseg's contracts, in real segmentors."""
+
 import copy
 
 import mmseg.models  # noqa: F401 - registers mmseg's models
@@ -28,21 +29,36 @@ def segmentor(backbone=None, head=None, test_cfg=None, **kwargs):
     cfg = ConfigDict(
         type='EncoderDecoder',
         data_preprocessor=dict(
-            type='SegDataPreProcessor', mean=[0.] * 3, std=[255.] * 3,
-            pad_val=0, seg_pad_val=255, size=(64, 96)),
+            type='SegDataPreProcessor',
+            mean=[0.0] * 3,
+            std=[255.0] * 3,
+            pad_val=0,
+            seg_pad_val=255,
+            size=(64, 96),
+        ),
         backbone={
-            **dict(type='PVDResNet', depth=18, base_channels=8,
-                   stem_channels=8, norm_cfg=dict(type='SyncBN')),
-            **(backbone or {})
+            **dict(
+                type='PVDResNet',
+                depth=18,
+                base_channels=8,
+                stem_channels=8,
+                norm_cfg=dict(type='SyncBN'),
+            ),
+            **(backbone or {}),
         },
         decode_head={
-            **dict(type='PVDHead', in_channels=[8, 8, 16, 32, 64],
-                   num_classes=CLASSES, norm_cfg=dict(type='SyncBN')),
-            **(head or {})
+            **dict(
+                type='PVDHead',
+                in_channels=[8, 8, 16, 32, 64],
+                num_classes=CLASSES,
+                norm_cfg=dict(type='SyncBN'),
+            ),
+            **(head or {}),
         },
         train_cfg=dict(),
         test_cfg=test_cfg or dict(mode='whole'),
-        **kwargs)
+        **kwargs,
+    )
     model = MODELS.build(copy.deepcopy(cfg))
     model.init_weights()
     return model
@@ -56,13 +72,19 @@ def batch(size=(64, 96), number=2):
         labels[:, :4] = 255
         sample.gt_sem_seg = PixelData(data=labels)
         sample.set_metainfo(
-            dict(img_shape=size, ori_shape=size, pad_shape=size,
-                 img_path='x.png', flip=False))
+            dict(
+                img_shape=size,
+                ori_shape=size,
+                pad_shape=size,
+                img_path='x.png',
+                flip=False,
+            )
+        )
         samples.append(sample)
     return dict(
-        inputs=[torch.randint(0, 255, (3, *size)).byte()
-                for _ in range(number)],
-        data_samples=samples)
+        inputs=[torch.randint(0, 255, (3, *size)).byte() for _ in range(number)],
+        data_samples=samples,
+    )
 
 
 def losses(model, data=None):
@@ -75,24 +97,36 @@ def predict(model, data):
         return model.eval().test_step(data)
 
 
-@pytest.mark.parametrize('backbone,head', [
-    (dict(), dict()),
-    (dict(), dict(formulation='factored', vote_norm='softmax')),
-    (dict(), dict(vote_channels=4, kernel_size=5)),
-    (dict(), dict(channels=6, groups=3)),
-    (dict(), dict(vote_conv_size=3, fuse_conv_size=3)),
-    (dict(), dict(fuse_channels=6)),
-    (dict(), dict(context_channels=8)),
-    (dict(), dict(context_channels=8, channels=6)),
-    (dict(), dict(upsampling='bilinear')),
-    (dict(), dict(upsampling='carafe')),
-    (dict(), dict(groups=CLASSES, vote_norm='tanh')),
-    (dict(granularity='block'),
-     dict(in_channels=[8] * 3 + [16] * 2 + [32] * 2 + [64] * 2)),
-    (dict(depth=50), dict(in_channels=[8, 32, 64, 128, 256])),
-    (dict(), dict(in_channels=[8, 16, 64], in_index=[1, 2, -1],
-                  strides=[2, 4], kernel_size=5)),
-])
+@pytest.mark.parametrize(
+    'backbone,head',
+    [
+        (dict(), dict()),
+        (dict(), dict(formulation='factored', vote_norm='softmax')),
+        (dict(), dict(vote_channels=4, kernel_size=5)),
+        (dict(), dict(channels=6, groups=3)),
+        (dict(), dict(vote_conv_size=3, fuse_conv_size=3)),
+        (dict(), dict(fuse_channels=6)),
+        (dict(), dict(context_channels=8)),
+        (dict(), dict(context_channels=8, channels=6)),
+        (dict(), dict(upsampling='bilinear')),
+        (dict(), dict(upsampling='carafe')),
+        (dict(), dict(groups=CLASSES, vote_norm='tanh')),
+        (
+            dict(granularity='block'),
+            dict(in_channels=[8] * 3 + [16] * 2 + [32] * 2 + [64] * 2),
+        ),
+        (dict(depth=50), dict(in_channels=[8, 32, 64, 128, 256])),
+        (
+            dict(),
+            dict(
+                in_channels=[8, 16, 64],
+                in_index=[1, 2, -1],
+                strides=[2, 4],
+                kernel_size=5,
+            ),
+        ),
+    ],
+)
 def test_losses_gradients_and_prediction(backbone, head):
     model = segmentor(backbone, head)
     result = losses(model)
@@ -103,8 +137,7 @@ def test_losses_gradients_and_prediction(backbone, head):
     # one step; all else has its gradient at once
     for name, parameter in model.decode_head.named_parameters():
         assert parameter.grad is not None, name
-        waits = any(part in name
-                    for part in ('.conv_in.', '.conv_out.', '.compress.'))
+        waits = any(part in name for part in ('.conv_in.', '.conv_out.', '.compress.'))
         assert waits or parameter.grad.any(), name
     outcome = predict(model, batch((50, 70)))
     for sample in outcome:
@@ -112,46 +145,57 @@ def test_losses_gradients_and_prediction(backbone, head):
         assert sample.seg_logits.data.shape == (CLASSES, 50, 70)
 
 
-@pytest.mark.parametrize('finest_stride,channels', [(4, []), (2, [8]),
-                                                    (1, [3, 8])])
+@pytest.mark.parametrize('finest_stride,channels', [(4, []), (2, [8]), (1, [3, 8])])
 def test_resolution_of_the_logits(finest_stride, channels):
     """1/4, and 1/2 and 1/1 through the stem's own steps."""
     model = segmentor(
         dict(finest_stride=finest_stride),
-        dict(in_channels=[*channels, 8, 8, 16, 32, 64]))
+        dict(in_channels=[*channels, 8, 8, 16, 32, 64]),
+    )
     logits = model(torch.rand(1, 3, 61, 90), mode='tensor')
-    assert logits.shape == (1, CLASSES, -(-61 // finest_stride),
-                            -(-90 // finest_stride))
+    assert logits.shape == (
+        1,
+        CLASSES,
+        -(-61 // finest_stride),
+        -(-90 // finest_stride),
+    )
     losses(model)['decode.loss_ce'].backward()
 
 
 def test_any_pyramid_of_mmseg():
     """A backbone that knows nothing of PVD."""
     model = segmentor(head=dict(in_channels=[16, 24, 32, 96, 320]))
-    model.backbone = MODELS.build(dict(
-        type='MobileNetV2', out_indices=(0, 1, 2, 4, 6)))
+    model.backbone = MODELS.build(dict(type='MobileNetV2', out_indices=(0, 1, 2, 4, 6)))
     assert losses(model)['decode.loss_ce'] > 0
 
 
 def test_auxiliary_head_and_several_losses():
     model = segmentor(
-        head=dict(loss_decode=[
-            dict(type='CrossEntropyLoss', loss_name='loss_ce'),
-            dict(type='DiceLoss', loss_name='loss_dice')
-        ]),
+        head=dict(
+            loss_decode=[
+                dict(type='CrossEntropyLoss', loss_name='loss_ce'),
+                dict(type='DiceLoss', loss_name='loss_dice'),
+            ]
+        ),
         auxiliary_head=dict(
-            type='FCNHead', in_channels=32, in_index=-2, channels=8,
-            num_convs=1, concat_input=False, num_classes=CLASSES,
-            loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4)))
+            type='FCNHead',
+            in_channels=32,
+            in_index=-2,
+            channels=8,
+            num_convs=1,
+            concat_input=False,
+            num_classes=CLASSES,
+            loss_decode=dict(type='CrossEntropyLoss', loss_weight=0.4),
+        ),
+    )
     result = losses(model)
-    assert {'decode.loss_ce', 'decode.loss_dice',
-            'aux.loss_ce'} <= set(result)
+    assert {'decode.loss_ce', 'decode.loss_dice', 'aux.loss_ce'} <= set(result)
 
 
 def test_sampler_and_ignore_index():
     model = segmentor(
-        head=dict(sampler=dict(type='OHEMPixelSampler', thresh=0.7,
-                               min_kept=100)))
+        head=dict(sampler=dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100))
+    )
     assert losses(model)['decode.loss_ce'] > 0
     # what is ignored has no gradient
     data = batch()
@@ -166,22 +210,25 @@ def test_sampler_and_ignore_index():
 
 def test_binary_segmentation():
     model = segmentor(
-        head=dict(num_classes=2, out_channels=1, threshold=0.5,
-                  loss_decode=dict(type='CrossEntropyLoss',
-                                   use_sigmoid=True)))
+        head=dict(
+            num_classes=2,
+            out_channels=1,
+            threshold=0.5,
+            loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
+        )
+    )
     data = batch()
     for sample in data['data_samples']:
         sample.gt_sem_seg.data %= 2
     assert losses(model, data)['decode.loss_ce'] > 0
-    sample, = predict(model, batch(number=1))
+    (sample,) = predict(model, batch(number=1))
     assert sample.seg_logits.data.shape == (1, 64, 96)
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 1}
 
 
 def test_slide_inference():
-    model = segmentor(test_cfg=dict(
-        mode='slide', crop_size=(64, 64), stride=(40, 40)))
-    sample, = predict(model, batch((100, 130), 1))
+    model = segmentor(test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(40, 40)))
+    (sample,) = predict(model, batch((100, 130), 1))
     assert sample.pred_sem_seg.data.shape == (1, 100, 130)
 
 
@@ -192,13 +239,14 @@ def test_test_time_augmentation():
     flipped = copy.deepcopy(plain)
     flipped['inputs'][0] = flipped['inputs'][0].flip(-1)
     flipped['data_samples'][0].set_metainfo(
-        dict(flip=True, flip_direction='horizontal'))
+        dict(flip=True, flip_direction='horizontal')
+    )
     both = {key: [plain[key], flipped[key]] for key in plain}
     with torch.no_grad():
-        result, = tta.test_step(both)
+        (result,) = tta.test_step(both)
         probability = torch.zeros(CLASSES, 64, 96)
         for data in (plain, flipped):
-            sample, = model.test_step(copy.deepcopy(data))
+            (sample,) = model.test_step(copy.deepcopy(data))
             probability += sample.seg_logits.data.softmax(0)
     assert torch.equal(result.pred_sem_seg.data[0], probability.argmax(0))
 
@@ -206,18 +254,22 @@ def test_test_time_augmentation():
 def test_it_learns():
     """A few steps on one batch: the loss falls and what it predicts is not
     one class, for the paper's chain of blocks as for the stages."""
-    for granularity, channels in (('stage', [8, 8, 16, 32, 64]),
-                                  ('block', [8] * 3 + [16] * 2 + [32] * 2 +
-                                   [64] * 2)):
-        model = segmentor(dict(granularity=granularity),
-                          dict(in_channels=channels, dropout_ratio=0))
+    for granularity, channels in (
+        ('stage', [8, 8, 16, 32, 64]),
+        ('block', [8] * 3 + [16] * 2 + [32] * 2 + [64] * 2),
+    ):
+        model = segmentor(
+            dict(granularity=granularity), dict(in_channels=channels, dropout_ratio=0)
+        )
         data = batch()
         for sample in data['data_samples']:  # vertical stripes
             labels = torch.arange(96) // 20
             sample.gt_sem_seg.data[:] = labels
             sample.gt_sem_seg.data = sample.gt_sem_seg.data.contiguous()
-        inputs = [(sample.gt_sem_seg.data * 50).expand(3, -1, -1).byte()
-                  for sample in data['data_samples']]
+        inputs = [
+            (sample.gt_sem_seg.data * 50).expand(3, -1, -1).byte()
+            for sample in data['data_samples']
+        ]
         data['inputs'] = inputs
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         history = []
@@ -234,26 +286,34 @@ def test_it_learns():
         assert len(found.unique()) > 1
 
 
-@pytest.mark.parametrize('head,error,message', [
-    (dict(in_channels=64), TypeError, 'in_channels must list'),
-    (dict(in_channels=[64]), ValueError, 'at least two maps'),
-    (dict(strides=[2]), ValueError, 'one entry for each of the 4 steps'),
-    (dict(groups=2), ValueError, 'groups must divide the 5 decoded channels'),
-    (dict(vote_norm='x'), ValueError, 'vote_norm must be one of'),
-    (dict(backend='x'), ValueError, 'backend must be one of'),
-])
+@pytest.mark.parametrize(
+    'head,error,message',
+    [
+        (dict(in_channels=64), TypeError, 'in_channels must list'),
+        (dict(in_channels=[64]), ValueError, 'at least two maps'),
+        (dict(strides=[2]), ValueError, 'one entry for each of the 4 steps'),
+        (dict(groups=2), ValueError, 'groups must divide the 5 decoded channels'),
+        (dict(vote_norm='x'), ValueError, 'vote_norm must be one of'),
+        (dict(backend='x'), ValueError, 'backend must be one of'),
+    ],
+)
 def test_bad_arguments(head, error, message):
     with pytest.raises(error, match=message):
         segmentor(head=head)
 
 
-@pytest.mark.parametrize('head,message', [
-    (dict(in_channels=[8, 16, 32, 64]),
-     r'in_channels=\[8, 16, 32, 64\].*maps have \[8, 8, 16, 32, 64\]'),
-    (dict(in_channels=[8, 8, 16, 32, 60]), r'does not fit the backbone'),
-    (dict(in_channels=[8, 9], in_index=[0, 7]), r'in_index=\[0, 7\]'),
-    (dict(strides=[1, 2, 2, 1]), r'does not fit strides\[3\]=1'),
-])
+@pytest.mark.parametrize(
+    'head,message',
+    [
+        (
+            dict(in_channels=[8, 16, 32, 64]),
+            r'in_channels=\[8, 16, 32, 64\].*maps have \[8, 8, 16, 32, 64\]',
+        ),
+        (dict(in_channels=[8, 8, 16, 32, 60]), r'does not fit the backbone'),
+        (dict(in_channels=[8, 9], in_index=[0, 7]), r'in_index=\[0, 7\]'),
+        (dict(strides=[1, 2, 2, 1]), r'does not fit strides\[3\]=1'),
+    ],
+)
 def test_head_that_does_not_fit_the_backbone(head, message):
     with pytest.raises(ValueError, match=message):
         segmentor(head=head)(torch.rand(1, 3, 64, 64), mode='tensor')
@@ -275,10 +335,15 @@ def test_coarse_losses(head):
         logits = decode.conv_seg(decode.embed(top))
     else:
         logits = decode.conv_seg(top)
-    labels = torch.stack([one.gt_sem_seg.data[0, ::32, ::32]
-                          for one in data['data_samples']])
-    expected = 0.5 * torch.nn.functional.cross_entropy(
-        logits, labels, ignore_index=255, reduction='none').mean()
+    labels = torch.stack(
+        [one.gt_sem_seg.data[0, ::32, ::32] for one in data['data_samples']]
+    )
+    expected = (
+        0.5
+        * torch.nn.functional.cross_entropy(
+            logits, labels, ignore_index=255, reduction='none'
+        ).mean()
+    )
     decode.dropout = None
     torch.manual_seed(1)
     result = model(**data, mode='loss')
@@ -299,15 +364,19 @@ def test_context_of_a_single_image():
 
 def test_losses_at_the_labels_size_are_those_of_mmseg():
     """Interpolation to the same size is the identity; it is left out."""
-    model = segmentor(dict(finest_stride=1),
-                      dict(in_channels=[3, 8, 8, 8, 16, 32, 64],
-                           sampler=dict(type='OHEMPixelSampler', thresh=0.7,
-                                        min_kept=100)))
+    model = segmentor(
+        dict(finest_stride=1),
+        dict(
+            in_channels=[3, 8, 8, 8, 16, 32, 64],
+            sampler=dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100),
+        ),
+    )
     data = model.data_preprocessor(batch(), training=True)
     logits = model.decode_head(model.backbone(data['inputs']))
     ours = model.decode_head.loss_by_feat(logits, data['data_samples'])
     theirs = BaseDecodeHead.loss_by_feat(
-        model.decode_head, logits, data['data_samples'])
+        model.decode_head, logits, data['data_samples']
+    )
     assert set(ours) == set(theirs)
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value)

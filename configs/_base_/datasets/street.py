@@ -8,33 +8,29 @@ train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
     dict(
-        type='RandomResize',
-        scale=(512, 256),
-        ratio_range=(0.75, 1.25),
-        keep_ratio=True),
+        type='RandomResize', scale=(512, 256), ratio_range=(0.75, 1.25), keep_ratio=True
+    ),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(512, 256), keep_ratio=True),
     dict(type='LoadAnnotations'),
-    dict(type='PackSegInputs')
+    dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
     batch_size=2,
     num_workers=2,
-    dataset=dict(data_root=data_root, pipeline=train_pipeline))
+    dataset=dict(data_root=data_root, pipeline=train_pipeline),
+)
 val_dataloader = dict(
-    num_workers=2,
-    dataset=dict(data_root=data_root, pipeline=test_pipeline))
+    num_workers=2, dataset=dict(data_root=data_root, pipeline=test_pipeline)
+)
 test_dataloader = val_dataloader
 test_evaluator = [
     dict(type='IoUMetric', iou_metrics=['mIoU']),
-    dict(
-        type='BoundaryIoUMetric',
-        dilation_ratio=0.005,
-        report_classes=['pole'])
+    dict(type='BoundaryIoUMetric', dilation_ratio=0.005, report_classes=['pole']),
 ]

@@ -8,11 +8,14 @@ model = dict(
         out_indices=(0, 1, 2, 3),
         dilations=(1, 1, 2, 4),
         strides=(1, 2, 1, 1),
-        contract_dilation=True),
+        contract_dilation=True,
+    ),
     decode_head=dict(
         type='ASPPHead',
         in_channels=2048,
         in_index=3,
         channels=512,
-        dilations=(1, 12, 24, 36)),
-    auxiliary_head=dict(in_index=2))
+        dilations=(1, 12, 24, 36),
+    ),
+    auxiliary_head=dict(in_index=2),
+)

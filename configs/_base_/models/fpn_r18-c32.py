@@ -6,4 +6,5 @@ model = dict(
     backbone=dict(base_channels=32, stem_channels=32),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=128),
     decode_head=dict(in_channels=[128, 128, 128, 128], channels=64),
-    auxiliary_head=dict(in_channels=128, channels=32))
+    auxiliary_head=dict(in_channels=128, channels=32),
+)

@@ -2,6 +2,6 @@
 _base_ = './mask-rcnn_r50-fpn.py'
 
 model = dict(
-    backbone=dict(
-        depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
-    neck=dict(in_channels=[64, 128, 256, 512]))
+    backbone=dict(depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)

@@ -11,8 +11,10 @@ model = dict(
             type='PVDMaskHead',
             in_channels=[32, 64, 128, 256],
             vote_channels=64,
-            coarse_loss_weight=1.,
+            coarse_loss_weight=1.0,
             num_classes={{_base_.num_classes}},
-            loss_mask=dict(
-                type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
-    train_cfg=dict(rcnn=dict(mask_size=56)))
+            loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+        ),
+    ),
+    train_cfg=dict(rcnn=dict(mask_size=56)),
+)

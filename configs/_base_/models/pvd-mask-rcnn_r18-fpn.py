@@ -2,7 +2,7 @@
 _base_ = './pvd-mask-rcnn_r50-fpn.py'
 
 model = dict(
-    backbone=dict(
-        depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
+    backbone=dict(depth=18, init_cfg=dict(checkpoint='torchvision://resnet18')),
     neck=dict(in_channels=[64, 128, 256, 512]),
-    roi_head=dict(mask_head=dict(in_channels=[3, 64, 64, 64, 128, 256, 512])))
+    roi_head=dict(mask_head=dict(in_channels=[3, 64, 64, 64, 128, 256, 512])),
+)

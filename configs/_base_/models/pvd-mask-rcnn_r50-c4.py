@@ -12,8 +12,10 @@ model = dict(
             type='PVDMaskHead',
             in_channels=[256, 512, 1024, 2048],
             vote_channels=64,
-            coarse_loss_weight=1.,
+            coarse_loss_weight=1.0,
             num_classes=80,
-            loss_mask=dict(
-                type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
-    train_cfg=dict(rcnn=dict(mask_size=56)))
+            loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+        ),
+    ),
+    train_cfg=dict(rcnn=dict(mask_size=56)),
+)

@@ -3,4 +3,5 @@ _base_ = './pvd_r50-full.py'
 model = dict(
     pretrained='open-mmlab://resnet18_v1c',
     backbone=dict(depth=18),
-    decode_head=dict(in_channels=[3, 64, 64, 64, 128, 256, 512]))
+    decode_head=dict(in_channels=[3, 64, 64, 64, 128, 256, 512]),
+)

@@ -5,4 +5,5 @@ model = dict(
     pretrained=None,
     backbone=dict(base_channels=32, stem_channels=32),
     decode_head=dict(in_channels=[32, 32, 64, 128, 256]),
-    auxiliary_head=dict(in_channels=128, channels=32))
+    auxiliary_head=dict(in_channels=128, channels=32),
+)

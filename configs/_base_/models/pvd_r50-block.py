@@ -7,5 +7,7 @@ model = dict(
     decode_head=dict(
         type='PVDHead',
         # the stem and the 3 + 4 + 6 + 3 blocks of the stages
-        in_channels=[64] + [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3),
-    auxiliary_head=dict(in_index=-4))
+        in_channels=[64] + [256] * 3 + [512] * 4 + [1024] * 6 + [2048] * 3,
+    ),
+    auxiliary_head=dict(in_index=-4),
+)

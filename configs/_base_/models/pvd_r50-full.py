@@ -13,5 +13,7 @@ model = dict(
         vote_conv_size=[3, 3, 1, 3, 3, 3],
         fuse_conv_size=[1, 1, 3, 3, 3, 3],
         context_channels=64,
-        coarse_loss_weight=0.4),
-    auxiliary_head=None)
+        coarse_loss_weight=0.4,
+    ),
+    auxiliary_head=None,
+)

@@ -4,4 +4,5 @@ _base_ = './pvd_r50-block.py'
 model = dict(
     backbone=dict(granularity='stage'),
     decode_head=dict(in_channels=[64, 256, 512, 1024, 2048]),
-    auxiliary_head=dict(in_index=-2))
+    auxiliary_head=dict(in_index=-2),
+)

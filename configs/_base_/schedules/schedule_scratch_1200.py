@@ -2,14 +2,7 @@ _base_ = './schedule_scratch_8k.py'
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(
-        type='PolyLR',
-        eta_min=1e-6,
-        power=0.9,
-        begin=100,
-        end=1200,
-        by_epoch=False)
+    dict(type='PolyLR', eta_min=1e-6, power=0.9, begin=100, end=1200, by_epoch=False),
 ]
 train_cfg = dict(max_iters=1200, val_interval=400)
-default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=400))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=400))

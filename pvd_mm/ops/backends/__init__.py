@@ -13,6 +13,7 @@ know nothing of autograd, which ``pvd_mm.ops.op`` adds once for all:
 
 A further one is a further file and a further name in ``BACKENDS``.
 """
+
 import functools
 import importlib
 import os
@@ -42,8 +43,7 @@ def check_backend(name: str) -> None:
     check_choice('backend', name, ('auto', *BACKENDS))
 
 
-def get_backend(name: str, device: torch.device,
-                dtype: torch.dtype) -> ModuleType:
+def get_backend(name: str, device: torch.device, dtype: torch.dtype) -> ModuleType:
     """The backend to run on tensors of this device and dtype.
 
     'auto' is what the environment variable ``PVD_MM_BACKEND`` names, or else
@@ -67,13 +67,15 @@ def load(name: str) -> ModuleType:
 
 
 @functools.cache
-def _named(name: str, source: str, device: torch.device,
-           dtype: torch.dtype) -> ModuleType:
+def _named(
+    name: str, source: str, device: torch.device, dtype: torch.dtype
+) -> ModuleType:
     check_choice(source, name, ('auto', *BACKENDS))
     reason = load(name).why_not(device, dtype)
     if reason:
-        raise RuntimeError(f'{source}={name!r} cannot run on {device} with '
-                           f'{dtype}: {reason}')
+        raise RuntimeError(
+            f'{source}={name!r} cannot run on {device} with {dtype}: {reason}'
+        )
     return load(name)
 
 
@@ -90,5 +92,7 @@ def _fastest(kind: str, dtype: torch.dtype) -> ModuleType:
 
 @functools.cache
 def _say_once(name: str, reason: str) -> None:
-    warnings.warn(f'dynamic_deconv2d runs on its slower backend matrix, for '
-                  f'{name} is not there: {reason}')
+    warnings.warn(
+        f'dynamic_deconv2d runs on its slower backend matrix, for '
+        f'{name} is not there: {reason}'
+    )

@@ -9,9 +9,9 @@ Tensors of any strides are read as they are. The output is ``channels_last``
 where ``input`` is, as a convolution's is, and so is each gradient where its
 tensor is; everything else is contiguous.
 """
+
 import threading
 from pathlib import Path
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -30,25 +30,29 @@ def _release(version: str) -> str:
     return '.'.join(version.split('.')[:2])
 
 
-def _find(folder: Path, version: str) -> Tuple[Optional[Path], str]:
+def _find(folder: Path, version: str) -> tuple[Path | None, str]:
     """The library for a torch version, or why there is none."""
     found = {}
     for path in sorted(folder.glob('_cpp_torch*')):
         if path.suffix in ('.so', '.pyd', '.dylib'):
-            release = path.name[len('_cpp_torch'):].split('.')[0]
+            release = path.name[len('_cpp_torch') :].split('.')[0]
             found[release.replace('_', '.')] = path
     release = _release(version)
     if release in found:
         return found[release], ''
     again = 'reinstall pvd_mm with pip install --no-build-isolation'
     if found:
-        return None, (f'it was built for torch {" and ".join(found)}, and '
-                      f'this is {release}; {again}')
-    return None, ('it was not built when pvd_mm was installed, for want of '
-                  f'torch or a compiler; {again}')
+        return None, (
+            f'it was built for torch {" and ".join(found)}, and '
+            f'this is {release}; {again}'
+        )
+    return None, (
+        'it was not built when pvd_mm was installed, for want of '
+        f'torch or a compiler; {again}'
+    )
 
 
-def _load() -> Optional[str]:
+def _load() -> str | None:
     """Load the library, once; returns why that is impossible."""
     global _forward, _backward
     with _lock:
@@ -65,7 +69,7 @@ def _load() -> Optional[str]:
         return _state['problem']
 
 
-def why_not(device: torch.device, dtype: torch.dtype) -> Optional[str]:
+def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
     """Why this backend cannot run there; None if it can."""
     if device.type != 'cpu':
         return f'it runs on the CPU, and the tensors are on {device.type}'
@@ -80,25 +84,32 @@ def _ensure_loaded() -> None:
         raise RuntimeError(f"The backend 'cpp' cannot run: {problem}")
 
 
-def forward(input: Tensor, votes: Tensor, geometry: Geometry,
-            formulation: str) -> Tensor:
+def forward(
+    input: Tensor, votes: Tensor, geometry: Geometry, formulation: str
+) -> Tensor:
     """D, (N, C, H', W'), from M (N, C, H, W) and V (N, G·k², H, W)."""
     if _forward is None:
         _ensure_loaded()
     k, s, p, (height, width), groups = geometry
-    return _forward(input, votes, k, s, p, height, width, groups,
-                    formulation == 'factored')
+    return _forward(
+        input, votes, k, s, p, height, width, groups, formulation == 'factored'
+    )
 
 
 def backward(
-        grad: Tensor, input: Tensor, votes: Tensor, geometry: Geometry,
-        formulation: str, needs: Tuple[bool, bool]
-) -> Tuple[Optional[Tensor], Optional[Tensor]]:
+    grad: Tensor,
+    input: Tensor,
+    votes: Tensor,
+    geometry: Geometry,
+    formulation: str,
+    needs: tuple[bool, bool],
+) -> tuple[Tensor | None, Tensor | None]:
     """The gradients by M (N, C, H, W) and V (N, G·k², H, W) of ∂D
     (N, C, H', W'); None where ``needs`` is False."""
     if _backward is None:
         _ensure_loaded()
     k, s, p, _, groups = geometry
-    input_grad, votes_grad = _backward(grad, input, votes, k, s, p, groups,
-                                       formulation == 'factored', *needs)
+    input_grad, votes_grad = _backward(
+        grad, input, votes, k, s, p, groups, formulation == 'factored', *needs
+    )
     return (input_grad if needs[0] else None, votes_grad if needs[1] else None)

@@ -9,23 +9,25 @@ output, let alone k² times as large.
 Shape shorthand: N batch, G groups, C channels per group, K = k² positions,
 (H, W) input size, (H', W') output size.
 """
-from typing import Iterator, Optional, Tuple
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from ..checks import Geometry
 
-Gradients = Tuple[Optional[Tensor], Optional[Tensor]]
+Gradients = tuple[Tensor | None, Tensor | None]
 
 
-def why_not(device: torch.device, dtype: torch.dtype) -> Optional[str]:
+def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
     """It runs everywhere."""
     return None
 
 
-def forward(input: Tensor, votes: Tensor, geometry: Geometry,
-            formulation: str) -> Tensor:
+def forward(
+    input: Tensor, votes: Tensor, geometry: Geometry, formulation: str
+) -> Tensor:
     """See :mod:`pvd_mm.ops.backends`."""
     fused, votes = _by_groups(geometry, input, votes)
     if formulation == 'exact':
@@ -35,44 +37,51 @@ def forward(input: Tensor, votes: Tensor, geometry: Geometry,
     return output.flatten(1, 2)
 
 
-def backward(grad: Tensor, input: Tensor, votes: Tensor, geometry: Geometry,
-             formulation: str, needs: Tuple[bool, bool]) -> Gradients:
+def backward(
+    grad: Tensor,
+    input: Tensor,
+    votes: Tensor,
+    geometry: Geometry,
+    formulation: str,
+    needs: tuple[bool, bool],
+) -> Gradients:
     """See :mod:`pvd_mm.ops.backends`."""
     maps = _by_groups(geometry, grad, input, votes)
     function = _exact_grads if formulation == 'exact' else _factored_grads
-    return tuple(None if one is None else one.flatten(1, 2)
-                 for one in function(*maps, geometry, needs))
+    return tuple(
+        None if one is None else one.flatten(1, 2)
+        for one in function(*maps, geometry, needs)
+    )
 
 
-def _by_groups(geometry: Geometry, *maps: Tensor) -> Tuple[Tensor, ...]:
+def _by_groups(geometry: Geometry, *maps: Tensor) -> tuple[Tensor, ...]:
     """(N, G·C, H, W) to (N, G, C, H, W)."""
     g = geometry.groups
     return tuple(x.unflatten(1, (g, x.size(1) // g)) for x in maps)
 
 
-def _shifts(geometry: Geometry, height: int,
-            width: int) -> Iterator[Tuple[int, tuple, tuple]]:
+def _shifts(
+    geometry: Geometry, height: int, width: int
+) -> Iterator[tuple[int, tuple, tuple]]:
     """For each position: its number, which input pixels reach the output
     from there, and the output pixels they reach."""
     k, s, p, (out_h, out_w), _ = geometry
 
-    def side(offset: int, size: int, out: int) -> Optional[tuple]:
+    def side(offset: int, size: int, out: int) -> tuple | None:
         # pixel i reaches s·i + offset, which must lie in [0, out)
         first = max(0, -(offset // s))
         last = min(size, -((offset - out) // s))
         if first >= last:
             return None
         start = s * first + offset
-        return (slice(first, last),
-                slice(start, start + s * (last - first - 1) + 1, s))
+        return (slice(first, last), slice(start, start + s * (last - first - 1) + 1, s))
 
     for u in range(k):
         rows = side(u - p, height, out_h)
         for v in range(k):
             cols = side(v - p, width, out_w)
             if rows and cols:
-                yield (u * k + v, (..., rows[0], cols[0]),
-                       (..., rows[1], cols[1]))
+                yield (u * k + v, (..., rows[0], cols[0]), (..., rows[1], cols[1]))
 
 
 def _accumulator(like: Tensor, *shape: int) -> Tensor:
@@ -90,9 +99,10 @@ def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
     output = _accumulator(fused, n, g, c, *geometry.output_size)
     for position, source, target in _shifts(geometry, h, w):
         # addcmul wants one dtype; the slices of half maps are small casts
-        output[target].addcmul_(fused[source].to(output.dtype),
-                                votes[:, :, position, None][source].to(
-                                    output.dtype))
+        output[target].addcmul_(
+            fused[source].to(output.dtype),
+            votes[:, :, position, None][source].to(output.dtype),
+        )
     return output.to(fused.dtype)
 
 
@@ -103,7 +113,8 @@ def _gather(grad: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
     for position, source, target in _shifts(geometry, h, w):
         fused_grad[source].addcmul_(
             grad[target].to(fused_grad.dtype),
-            votes[:, :, position, None][source].to(fused_grad.dtype))
+            votes[:, :, position, None][source].to(fused_grad.dtype),
+        )
     return fused_grad.to(grad.dtype)
 
 
@@ -114,18 +125,27 @@ def _correlate(grad: Tensor, fused: Tensor, geometry: Geometry) -> Tensor:
     votes_grad = _accumulator(grad, n, g, geometry.kernel_size**2, h, w)
     for position, source, target in _shifts(geometry, h, w):
         votes_grad[:, :, position][source] = torch.sum(
-            grad[target] * fused[source], dim=2, dtype=votes_grad.dtype)
+            grad[target] * fused[source], dim=2, dtype=votes_grad.dtype
+        )
     return votes_grad.to(grad.dtype)
 
 
-def _exact_grads(grad: Tensor, fused: Tensor, votes: Tensor,
-                 geometry: Geometry, needs: Tuple[bool, bool]) -> Gradients:
-    return (_gather(grad, votes, geometry) if needs[0] else None,
-            _correlate(grad, fused, geometry) if needs[1] else None)
+def _exact_grads(
+    grad: Tensor,
+    fused: Tensor,
+    votes: Tensor,
+    geometry: Geometry,
+    needs: tuple[bool, bool],
+) -> Gradients:
+    return (
+        _gather(grad, votes, geometry) if needs[0] else None,
+        _correlate(grad, fused, geometry) if needs[1] else None,
+    )
 
 
-def _own_sources(size: Tuple[int, int], geometry: Geometry,
-                 device: torch.device) -> Iterator[Tuple[int, Tensor]]:
+def _own_sources(
+    size: tuple[int, int], geometry: Geometry, device: torch.device
+) -> Iterator[tuple[int, Tensor]]:
     """The dimensions in which M is expanded, and which row (or column) of
     the input each row of the output belongs to, (H',)."""
     centre = (geometry.kernel_size - 1) // 2 - geometry.padding
@@ -145,8 +165,7 @@ def expand(fused: Tensor, geometry: Geometry) -> Tensor:
     return fused
 
 
-def _contract(grad: Tensor, size: Tuple[int, int],
-              geometry: Geometry) -> Tensor:
+def _contract(grad: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
     """The adjoint of :func:`expand`."""
     for dim, own in _own_sources(size, geometry, grad.device):
         shape = list(grad.shape)
@@ -161,12 +180,18 @@ def _vote_sum(votes: Tensor, geometry: Geometry) -> Tensor:
     return _scatter(ones, votes, geometry)
 
 
-def _factored_grads(grad: Tensor, fused: Tensor, votes: Tensor,
-                    geometry: Geometry, needs: Tuple[bool, bool]) -> Gradients:
+def _factored_grads(
+    grad: Tensor,
+    fused: Tensor,
+    votes: Tensor,
+    geometry: Geometry,
+    needs: tuple[bool, bool],
+) -> Gradients:
     fused_grad = votes_grad = None
     if needs[0]:
-        fused_grad = _contract(grad * _vote_sum(votes, geometry),
-                               tuple(fused.shape[3:]), geometry)
+        fused_grad = _contract(
+            grad * _vote_sum(votes, geometry), tuple(fused.shape[3:]), geometry
+        )
     if needs[1]:
         sum_grad = (grad * expand(fused, geometry)).sum(2, keepdim=True)
         ones = fused.new_ones(()).expand(fused[:, :, :1].shape)

@@ -7,7 +7,6 @@ and it is the slow column of Table 3.
 Shape shorthand: N batch, G groups, C channels per group, (H, W) input size,
 (H', W') output size; M is (N, G, C, H, W), V (N, G, 1, k, k, H, W).
 """
-from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -15,13 +14,14 @@ from torch import Tensor
 from ..checks import Geometry
 
 
-def why_not(device: torch.device, dtype: torch.dtype) -> Optional[str]:
+def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
     """It runs everywhere."""
     return None
 
 
-def forward(input: Tensor, votes: Tensor, geometry: Geometry,
-            formulation: str) -> Tensor:
+def forward(
+    input: Tensor, votes: Tensor, geometry: Geometry, formulation: str
+) -> Tensor:
     """See :mod:`pvd_mm.ops.backends`."""
     fused, kernels = _by_groups(input, votes, geometry)
     if formulation == 'exact':
@@ -35,15 +35,18 @@ def forward(input: Tensor, votes: Tensor, geometry: Geometry,
 
 
 def backward(
-        grad: Tensor, input: Tensor, votes: Tensor, geometry: Geometry,
-        formulation: str,
-        needs: Tuple[bool, bool]) -> Tuple[Optional[Tensor], Optional[Tensor]]:
+    grad: Tensor,
+    input: Tensor,
+    votes: Tensor,
+    geometry: Geometry,
+    formulation: str,
+    needs: tuple[bool, bool],
+) -> tuple[Tensor | None, Tensor | None]:
     """See :mod:`pvd_mm.ops.backends`."""
     fused, kernels = _by_groups(input, votes, geometry)
     grad = grad.unflatten(1, fused.shape[1:3])
     if formulation == 'exact':
-        fused_grad, kernels_grad = _scatter_grads(grad, fused, kernels,
-                                                  geometry)
+        fused_grad, kernels_grad = _scatter_grads(grad, fused, kernels, geometry)
     else:
         ones = torch.ones_like(fused[:, :, :1])
         vote_sum = _scatter(ones, kernels, geometry)
@@ -52,17 +55,21 @@ def backward(
         for y, x, i, j in _own_sources(geometry, *fused.shape[3:]):
             fused_grad[..., i, j] += grad[..., y, x] * vote_sum[..., y, x]
             sum_grad[..., y, x] = (grad[..., y, x] * fused[..., i, j]).sum(
-                2, keepdim=True)
+                2, keepdim=True
+            )
         _, kernels_grad = _scatter_grads(sum_grad, ones, kernels, geometry)
     grads = fused_grad.flatten(1, 2), kernels_grad.reshape(votes.shape)
     return tuple(one if need else None for one, need in zip(grads, needs))
 
 
-def _by_groups(input: Tensor, votes: Tensor,
-               geometry: Geometry) -> Tuple[Tensor, Tensor]:
+def _by_groups(
+    input: Tensor, votes: Tensor, geometry: Geometry
+) -> tuple[Tensor, Tensor]:
     k, groups = geometry.kernel_size, geometry.groups
-    return (input.unflatten(1, (groups, input.size(1) // groups)),
-            votes.unflatten(1, (groups, 1, k, k)))
+    return (
+        input.unflatten(1, (groups, input.size(1) // groups)),
+        votes.unflatten(1, (groups, 1, k, k)),
+    )
 
 
 def _windows(geometry: Geometry, height: int, width: int):
@@ -75,9 +82,14 @@ def _windows(geometry: Geometry, height: int, width: int):
             rows = slice(max(top, 0), max(min(top + k, out_h), 0))
             cols = slice(max(left, 0), max(min(left + k, out_w), 0))
             if rows.start < rows.stop and cols.start < cols.stop:
-                yield i, j, rows, cols, \
-                    slice(rows.start - top, rows.stop - top), \
-                    slice(cols.start - left, cols.stop - left)
+                yield (
+                    i,
+                    j,
+                    rows,
+                    cols,
+                    slice(rows.start - top, rows.stop - top),
+                    slice(cols.start - left, cols.stop - left),
+                )
 
 
 def _scatter(fused: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
@@ -85,21 +97,23 @@ def _scatter(fused: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
     output = fused.new_zeros(*fused.shape[:3], *geometry.output_size)
     for i, j, rows, cols, us, vs in _windows(geometry, *fused.shape[3:]):
         output[..., rows, cols] += (
-            fused[..., i, j, None, None] * kernels[..., us, vs, i, j])
+            fused[..., i, j, None, None] * kernels[..., us, vs, i, j]
+        )
     return output
 
 
-def _scatter_grads(grad: Tensor, fused: Tensor, kernels: Tensor,
-                   geometry: Geometry) -> Tuple[Tensor, Tensor]:
+def _scatter_grads(
+    grad: Tensor, fused: Tensor, kernels: Tensor, geometry: Geometry
+) -> tuple[Tensor, Tensor]:
     """The gradients by M and V: every pixel looks at its own window."""
     fused_grad = torch.zeros_like(fused)
     kernels_grad = torch.zeros_like(kernels)
     for i, j, rows, cols, us, vs in _windows(geometry, *fused.shape[3:]):
         window = grad[..., rows, cols]
-        fused_grad[..., i, j] = (window * kernels[..., us, vs, i, j]).sum(
-            (3, 4))
-        kernels_grad[..., us, vs, i, j] = (
-            window * fused[..., i, j, None, None]).sum(2, keepdim=True)
+        fused_grad[..., i, j] = (window * kernels[..., us, vs, i, j]).sum((3, 4))
+        kernels_grad[..., us, vs, i, j] = (window * fused[..., i, j, None, None]).sum(
+            2, keepdim=True
+        )
     return fused_grad, kernels_grad
 
 
@@ -110,5 +124,9 @@ def _own_sources(geometry: Geometry, height: int, width: int):
     if height and width:
         for y in range(out_h):
             for x in range(out_w):
-                yield (y, x, min(max((y - centre) // s, 0), height - 1),
-                       min(max((x - centre) // s, 0), width - 1))
+                yield (
+                    y,
+                    x,
+                    min(max((y - centre) // s, 0), height - 1),
+                    min(max((x - centre) // s, 0), width - 1),
+                )

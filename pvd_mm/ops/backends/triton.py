@@ -27,8 +27,9 @@ Offsets: an index is turned into int64 before it is multiplied by a stride, so
 that tensors of more than 2³¹ elements are addressed rightly. Program ids fit
 int32: a program writes at least one output tile of its own.
 """
+
 from contextlib import nullcontext
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ from ..checks import Geometry, format_like
 try:
     import triton
     import triton.language as tl
+
     _MISSING = None
 except ImportError as error:
     triton, _MISSING = None, error
@@ -45,7 +47,7 @@ except ImportError as error:
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def why_not(device: torch.device, dtype: torch.dtype) -> Optional[str]:
+def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
     """Why this backend cannot run there; None if it can."""
     if triton is None:
         return f'triton is not installed ({_MISSING})'
@@ -54,16 +56,22 @@ def why_not(device: torch.device, dtype: torch.dtype) -> Optional[str]:
     if dtype not in _DTYPES:
         return f'triton has no kernels for {dtype}'
     if _INTERPRETED:
-        return None if device.type in ('cpu', 'cuda') else (
-            f"triton's interpreter does not run on {device.type}")
+        return (
+            None
+            if device.type in ('cpu', 'cuda')
+            else (f"triton's interpreter does not run on {device.type}")
+        )
     if device.type != 'cuda':
-        return (f'triton needs a GPU, but the tensors are on {device.type} '
-                "(TRITON_INTERPRET=1 runs its interpreter on the CPU, slowly)")
+        return (
+            f'triton needs a GPU, but the tensors are on {device.type} '
+            '(TRITON_INTERPRET=1 runs its interpreter on the CPU, slowly)'
+        )
     return None
 
 
 class Tile(NamedTuple):
     """What one program works on, at a time and in all."""
+
     rows: int  # of cells (forward) or input pixels (backward), per lane
     block_c: int  # channels side by side, a power of 2
     block_x: int  # columns side by side, a power of 2
@@ -74,8 +82,15 @@ class Tile(NamedTuple):
 _ENOUGH = 1024
 
 
-def _tile(batch: int, channels: int, rows: int, columns: int, window: int,
-          channels_last: bool, share: bool) -> Tile:
+def _tile(
+    batch: int,
+    channels: int,
+    rows: int,
+    columns: int,
+    window: int,
+    channels_last: bool,
+    share: bool,
+) -> Tile:
     """The block sizes, from the shapes alone: no timing at the first call.
 
     A lane has one column, so that neighbouring lanes touch neighbouring
@@ -107,8 +122,11 @@ def _tile(batch: int, channels: int, rows: int, columns: int, window: int,
             per_lane = 1
         while programs() < _ENOUGH and block_x > 32:
             block_x //= 2
-        while (programs() * block_c < _ENOUGH and block_c < channels
-               and block_c * block_x < 256):
+        while (
+            programs() * block_c < _ENOUGH
+            and block_c < channels
+            and block_c * block_x < 256
+        ):
             block_c *= 2
         return Tile(per_lane, block_c, block_x, channels)
     pieces = min(-(-_ENOUGH // programs()), -(-channels // block_c))
@@ -128,15 +146,12 @@ def _warps(lanes: int) -> int:
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(
-        shape,
-        dtype=like.dtype,
-        device=like.device,
-        memory_format=format_like(like))
+        shape, dtype=like.dtype, device=like.device, memory_format=format_like(like)
+    )
 
 
 def _on(device: torch.device):
-    """Triton launches on the current device, which need not be the tensors'.
-    """
+    """Triton launches on the current device, which need not be the tensors'."""
     return torch.cuda.device(device) if device.type == 'cuda' else nullcontext()
 
 
@@ -152,12 +167,14 @@ def _accumulator(tensor: Tensor):
 _PLAIN_BLOCK = 128
 
 
-def forward(input: Tensor,
-            votes: Tensor,
-            geometry: Geometry,
-            formulation: str,
-            tile: Optional[Tile] = None,
-            plain: bool = False) -> Tensor:
+def forward(
+    input: Tensor,
+    votes: Tensor,
+    geometry: Geometry,
+    formulation: str,
+    tile: Tile | None = None,
+    plain: bool = False,
+) -> Tensor:
     """D (N, G·C, H', W') from M (N, G·C, H, W) and V (N, G·k², H, W).
 
     ``tile`` and ``plain`` overrule the choice of block sizes and kernels.
@@ -167,21 +184,43 @@ def forward(input: Tensor,
     output = _empty(input, n, c, out_h, out_w)
     if not input.numel() or not output.numel():
         return output.zero_()  # no window at all
-    maps = (input, votes, output, input.stride(), votes.stride(),
-            output.stride(), c // groups, groups, h, w, out_h, out_w)
-    options = dict(
-        FACTORED=formulation == 'factored', ACC=_accumulator(input))
+    maps = (
+        input,
+        votes,
+        output,
+        input.stride(),
+        votes.stride(),
+        output.stride(),
+        c // groups,
+        groups,
+        h,
+        w,
+        out_h,
+        out_w,
+    )
+    options = dict(FACTORED=formulation == 'factored', ACC=_accumulator(input))
     with _on(input.device):
         if plain or not _fits_registers(geometry):
-            grid = (n * c * triton.cdiv(out_h * out_w, _PLAIN_BLOCK), )
+            grid = (n * c * triton.cdiv(out_h * out_w, _PLAIN_BLOCK),)
             _plain_forward[grid](*maps, k, s, p, **options, BLOCK=_PLAIN_BLOCK)
             return output
         rows, cols = triton.cdiv(out_h, s), triton.cdiv(out_w, s)
-        tile = tile or _tile(n * groups, c // groups, rows, cols,
-                             max(k * k, s * s), output.stride(1) == 1 < c,
-                             False)
-        grid = (n * groups * triton.cdiv(c // groups, tile.chunk) *
-                triton.cdiv(rows, tile.rows) * triton.cdiv(cols, tile.block_x), )
+        tile = tile or _tile(
+            n * groups,
+            c // groups,
+            rows,
+            cols,
+            max(k * k, s * s),
+            output.stride(1) == 1 < c,
+            False,
+        )
+        grid = (
+            n
+            * groups
+            * triton.cdiv(c // groups, tile.chunk)
+            * triton.cdiv(rows, tile.rows)
+            * triton.cdiv(cols, tile.block_x),
+        )
         _forward[grid](
             *maps,
             tile.chunk,
@@ -193,19 +232,21 @@ def forward(input: Tensor,
             BLOCK_C=tile.block_c,
             BLOCK_X=tile.block_x,
             num_warps=_warps(tile.block_c * tile.block_x),
-            **options)
+            **options,
+        )
     return output
 
 
 def backward(
-        grad: Tensor,
-        input: Tensor,
-        votes: Tensor,
-        geometry: Geometry,
-        formulation: str,
-        needs: Tuple[bool, bool] = (True, True),
-        tile: Optional[Tile] = None,
-        plain: bool = False) -> Tuple[Optional[Tensor], Optional[Tensor]]:
+    grad: Tensor,
+    input: Tensor,
+    votes: Tensor,
+    geometry: Geometry,
+    formulation: str,
+    needs: tuple[bool, bool] = (True, True),
+    tile: Tile | None = None,
+    plain: bool = False,
+) -> tuple[Tensor | None, Tensor | None]:
     """∂M and ∂V from ∂D (N, G·C, H', W'); None where ``needs`` is False.
 
     ``tile`` and ``plain`` overrule the choice of block sizes and kernels.
@@ -229,22 +270,49 @@ def backward(
             options['BLOCK'] = _PLAIN_BLOCK
             if needs[0]:
                 # positions of the output that one pixel adds up, at most
-                extents = [(out if side == 1 else s + max(centre, 0))
-                           if factored else k
-                           for side, out in ((h, out_h), (w, out_w))]
-                _plain_input_grad[(grid * c, )](
-                    grad, votes, input_grad, grad.stride(), votes.stride(),
-                    input_grad.stride(), *sizes, k, s, p, *extents, **options)
+                extents = [
+                    (out if side == 1 else s + max(centre, 0)) if factored else k
+                    for side, out in ((h, out_h), (w, out_w))
+                ]
+                _plain_input_grad[(grid * c,)](
+                    grad,
+                    votes,
+                    input_grad,
+                    grad.stride(),
+                    votes.stride(),
+                    input_grad.stride(),
+                    *sizes,
+                    k,
+                    s,
+                    p,
+                    *extents,
+                    **options,
+                )
             if needs[1]:
-                _plain_votes_grad[(grid * groups * k * k, )](
-                    grad, input, votes_grad, grad.stride(), input.stride(),
-                    votes_grad.stride(), *sizes, k, s, p, **options)
+                _plain_votes_grad[(grid * groups * k * k,)](
+                    grad,
+                    input,
+                    votes_grad,
+                    grad.stride(),
+                    input.stride(),
+                    votes_grad.stride(),
+                    *sizes,
+                    k,
+                    s,
+                    p,
+                    **options,
+                )
             return input_grad, votes_grad
-        tile = tile or _tile(n * groups, c // groups, h, w,
-                             2 * max(k * k, s * s),
-                             grad.stride(1) == 1 < c, True)
-        grid = (n * groups * triton.cdiv(h, tile.rows) *
-                triton.cdiv(w, tile.block_x), )
+        tile = tile or _tile(
+            n * groups,
+            c // groups,
+            h,
+            w,
+            2 * max(k * k, s * s),
+            grad.stride(1) == 1 < c,
+            True,
+        )
+        grid = (n * groups * triton.cdiv(h, tile.rows) * triton.cdiv(w, tile.block_x),)
         # a gradient that is not needed is never touched: any tensor stands in
         input_out = input if input_grad is None else input_grad
         votes_out = votes if votes_grad is None else votes_grad
@@ -269,7 +337,8 @@ def backward(
             BLOCK_C=tile.block_c,
             BLOCK_X=tile.block_x,
             num_warps=_warps(tile.block_c * tile.block_x),
-            **options)
+            **options,
+        )
     return input_grad, votes_grad
 
 
@@ -281,12 +350,30 @@ if triton is not None:
     _NUMBERS = [*_SIZES, 'k', 's', 'p', 'rows', 'cols']
 
     @triton.jit(do_not_specialize=[*_SIZES, 'chunk'])
-    def _forward(M, V, D, M_strides, V_strides, D_strides, C, G, H, W, H_out,
-                 W_out, chunk, K: tl.constexpr, S: tl.constexpr,
-                 P: tl.constexpr, FACTORED: tl.constexpr,
-                 INTERLEAVE: tl.constexpr, ACC: tl.constexpr,
-                 ROWS: tl.constexpr, BLOCK_C: tl.constexpr,
-                 BLOCK_X: tl.constexpr):
+    def _forward(
+        M,
+        V,
+        D,
+        M_strides,
+        V_strides,
+        D_strides,
+        C,
+        G,
+        H,
+        W,
+        H_out,
+        W_out,
+        chunk,
+        K: tl.constexpr,
+        S: tl.constexpr,
+        P: tl.constexpr,
+        FACTORED: tl.constexpr,
+        INTERLEAVE: tl.constexpr,
+        ACC: tl.constexpr,
+        ROWS: tl.constexpr,
+        BLOCK_C: tl.constexpr,
+        BLOCK_X: tl.constexpr,
+    ):
         """A program: ROWS × BLOCK_X cells of one group of one sample. A lane:
         a column of cells, ROWS·s output rows by s columns, of every
         BLOCK_C-th channel."""
@@ -322,11 +409,16 @@ if triton is not None:
             for u in tl.static_range(K):
                 for v in tl.static_range(K):
                     y, x = i + (r - (u - P) // S), j - (v - P) // S
-                    votes += (tl.load(
-                        V + (g * (K * K) + (u * K + v)) * V_strides[1] +
-                        y * V_strides[2] + x * V_strides[3],
-                        mask=(y >= 0) & (y < H) & (x >= 0) & (x < W),
-                        other=0).to(ACC), )
+                    votes += (
+                        tl.load(
+                            V
+                            + (g * (K * K) + (u * K + v)) * V_strides[1]
+                            + y * V_strides[2]
+                            + x * V_strides[3],
+                            mask=(y >= 0) & (y < H) & (x >= 0) & (x < W),
+                            other=0,
+                        ).to(ACC),
+                    )
         # Their sums, ROWS × s × s: all that `factored` needs of them.
         sums = ()
         if FACTORED:
@@ -338,7 +430,7 @@ if triton is not None:
                         for u in tl.static_range((a + P) % S, K, S):
                             for v in tl.static_range((b + P) % S, K, S):
                                 vote_sum += votes[(r * K + u) * K + v]
-                        sums += (vote_sum, )
+                        sums += (vote_sum,)
 
         zero = tl.zeros([BLOCK_C, BLOCK_X], ACC)
         for c0 in range(first, last, BLOCK_C):
@@ -353,10 +445,11 @@ if triton is not None:
                         x = tl.minimum(tl.maximum(x, 0), W - 1)
                     else:  # 0 where the vote is 0 too: there is no 0·∞
                         ok &= (y >= 0) & (y < H) & (x >= 0) & (x < W)
-                    patch += (tl.load(
-                        m + y * M_strides[2] + x * M_strides[3],
-                        mask=ok,
-                        other=0).to(ACC), )
+                    patch += (
+                        tl.load(
+                            m + y * M_strides[2] + x * M_strides[3], mask=ok, other=0
+                        ).to(ACC),
+                    )
             d = D + (g * C + c) * D_strides[1]
             for r in tl.static_range(ROWS):
                 for a in tl.static_range(S):
@@ -364,16 +457,26 @@ if triton is not None:
                     for b in tl.static_range(S):
                         total = zero
                         if FACTORED:
-                            total = sums[(r * S + a) * S + b] * patch[
-                                (r + (a - CENTRE) // S - LOW) * SPAN +
-                                (b - CENTRE) // S - LOW]
+                            total = (
+                                sums[(r * S + a) * S + b]
+                                * patch[
+                                    (r + (a - CENTRE) // S - LOW) * SPAN
+                                    + (b - CENTRE) // S
+                                    - LOW
+                                ]
+                            )
                         else:
                             for u in tl.static_range((a + P) % S, K, S):
                                 for v in tl.static_range((b + P) % S, K, S):
-                                    total += votes[(r * K + u) * K + v] * patch[
-                                        (r - (u - P) // S - LOW) * SPAN -
-                                        (v - P) // S - LOW]
-                        line += (total, )
+                                    total += (
+                                        votes[(r * K + u) * K + v]
+                                        * patch[
+                                            (r - (u - P) // S - LOW) * SPAN
+                                            - (v - P) // S
+                                            - LOW
+                                        ]
+                                    )
+                        line += (total,)
                     y = (i + r) * S + a
                     row = d + y * D_strides[2]
                     ok = (c < last) & (y < H_out)
@@ -381,22 +484,44 @@ if triton is not None:
                         tl.store(
                             row + pair * D_strides[3],
                             tl.interleave(line[0], line[1]),
-                            mask=ok & (pair // 2 < W_out // 2))
+                            mask=ok & (pair // 2 < W_out // 2),
+                        )
                     else:
                         for b in tl.static_range(S):
                             x = j * S + b
                             tl.store(
-                                row + x * D_strides[3],
-                                line[b],
-                                mask=ok & (x < W_out))
+                                row + x * D_strides[3], line[b], mask=ok & (x < W_out)
+                            )
 
     @triton.jit(do_not_specialize=_SIZES)
-    def _backward(D, M, V, GM, GV, D_strides, M_strides, V_strides, GM_strides,
-                  GV_strides, C, G, H, W, H_out, W_out, K: tl.constexpr,
-                  S: tl.constexpr, P: tl.constexpr, NEEDS_M: tl.constexpr,
-                  NEEDS_V: tl.constexpr, FACTORED: tl.constexpr,
-                  ACC: tl.constexpr, ROWS: tl.constexpr,
-                  BLOCK_C: tl.constexpr, BLOCK_X: tl.constexpr):
+    def _backward(
+        D,
+        M,
+        V,
+        GM,
+        GV,
+        D_strides,
+        M_strides,
+        V_strides,
+        GM_strides,
+        GV_strides,
+        C,
+        G,
+        H,
+        W,
+        H_out,
+        W_out,
+        K: tl.constexpr,
+        S: tl.constexpr,
+        P: tl.constexpr,
+        NEEDS_M: tl.constexpr,
+        NEEDS_V: tl.constexpr,
+        FACTORED: tl.constexpr,
+        ACC: tl.constexpr,
+        ROWS: tl.constexpr,
+        BLOCK_C: tl.constexpr,
+        BLOCK_X: tl.constexpr,
+    ):
         """D is ∂D here, GM is ∂M and GV is ∂V. A program: ROWS × BLOCK_X
         input pixels of one group of one sample, all its channels. A lane:
         ROWS pixels, one above the other, of every BLOCK_C-th channel. Both
@@ -417,8 +542,7 @@ if triton is not None:
         pid = tl.program_id(0)
         columns = tl.cdiv(W, BLOCK_X)
         rows = tl.cdiv(H, ROWS)
-        j = (pid % columns).to(tl.int64) * BLOCK_X + tl.arange(
-            0, BLOCK_X)[None, :]
+        j = (pid % columns).to(tl.int64) * BLOCK_X + tl.arange(0, BLOCK_X)[None, :]
         pid //= columns
         i = (pid % rows).to(tl.int64) * ROWS
         pid //= rows
@@ -442,27 +566,29 @@ if triton is not None:
                         y, x = (i + r) * S + (a - P), j * S + (b - P)
                         ok = (y >= 0) & (y < H_out) & (x >= 0) & (x < W_out)
                         weight = zero
-                        for u in tl.static_range(a % S if FACTORED else a,
-                                                 K if FACTORED else a + 1, S):
+                        for u in tl.static_range(
+                            a % S if FACTORED else a, K if FACTORED else a + 1, S
+                        ):
                             for v in tl.static_range(
-                                    b % S if FACTORED else b,
-                                    K if FACTORED else b + 1, S):
+                                b % S if FACTORED else b, K if FACTORED else b + 1, S
+                            ):
                                 y = i + (r + (a - u) // S)
                                 x = j + (b - v) // S
                                 weight += tl.load(
-                                    V + (g * (K * K) +
-                                         (u * K + v)) * V_strides[1] +
-                                    y * V_strides[2] + x * V_strides[3],
-                                    mask=ok & (y >= 0) & (y < H) & (x >= 0)
-                                    & (x < W),
-                                    other=0).to(ACC)
-                        weights += (weight, )
+                                    V
+                                    + (g * (K * K) + (u * K + v)) * V_strides[1]
+                                    + y * V_strides[2]
+                                    + x * V_strides[3],
+                                    mask=ok & (y >= 0) & (y < H) & (x >= 0) & (x < W),
+                                    other=0,
+                                ).to(ACC)
+                        weights += (weight,)
 
         zero = tl.zeros([BLOCK_C, BLOCK_X], ACC)
         sums = ()  # of ∂V, ROWS × k × k
         if NEEDS_V:
             for _ in tl.static_range(ROWS * K * K):
-                sums += (zero, )
+                sums += (zero,)
 
         for c0 in range(0, C, BLOCK_C):
             c = c0 + lane_c
@@ -471,25 +597,37 @@ if triton is not None:
             for a in tl.static_range(S * (ROWS - 1) + SPAN):
                 for b in tl.static_range(SPAN):
                     y, x = i * S + (a + START - P), j * S + (b + START - P)
-                    window += (tl.load(
-                        d + y * D_strides[2] + x * D_strides[3],
-                        mask=(c < C) & (y >= 0) & (y < H_out) & (x >= 0)
-                        & (x < W_out),
-                        other=0).to(ACC), )
+                    window += (
+                        tl.load(
+                            d + y * D_strides[2] + x * D_strides[3],
+                            mask=(c < C)
+                            & (y >= 0)
+                            & (y < H_out)
+                            & (x >= 0)
+                            & (x < W_out),
+                            other=0,
+                        ).to(ACC),
+                    )
             if NEEDS_M:
                 gm = GM + (g * C + c) * GM_strides[1]
                 for r in tl.static_range(ROWS):
                     total = zero
                     for a in tl.static_range(COUNT):
                         for b in tl.static_range(COUNT):
-                            total += weights[
-                                (r * COUNT + a) * COUNT + b] * window[
-                                    (r * S + a + FIRST - START) * SPAN + b +
-                                    FIRST - START]
+                            total += (
+                                weights[(r * COUNT + a) * COUNT + b]
+                                * window[
+                                    (r * S + a + FIRST - START) * SPAN
+                                    + b
+                                    + FIRST
+                                    - START
+                                ]
+                            )
                     tl.store(
                         gm + (i + r) * GM_strides[2] + j * GM_strides[3],
                         total,
-                        mask=(c < C) & (i + r < H) & (j < W))
+                        mask=(c < C) & (i + r < H) & (j < W),
+                    )
             if NEEDS_V:
                 m = M + (g * C + c) * M_strides[1]
                 patch = ()  # of M, (ROWS + M_SPAN - 1) × M_SPAN
@@ -497,19 +635,28 @@ if triton is not None:
                     for b in tl.static_range(M_SPAN):
                         y = tl.minimum(tl.maximum(i + (a + LOW), 0), H - 1)
                         x = tl.minimum(tl.maximum(j + (b + LOW), 0), W - 1)
-                        patch += (tl.load(
-                            m + y * M_strides[2] + x * M_strides[3],
-                            mask=c < C,
-                            other=0).to(ACC), )
+                        patch += (
+                            tl.load(
+                                m + y * M_strides[2] + x * M_strides[3],
+                                mask=c < C,
+                                other=0,
+                            ).to(ACC),
+                        )
                 added = ()
                 for r in tl.static_range(ROWS):
                     for u in tl.static_range(K):
                         for v in tl.static_range(K):
-                            added += (sums[(r * K + u) * K + v] +
-                                      window[(r * S + u) * SPAN + v] * patch[
-                                          (r + (u - HALF) // S - LOW) * M_SPAN +
-                                          (v - HALF) // S - LOW
-                                          if FACTORED else r], )
+                            added += (
+                                sums[(r * K + u) * K + v]
+                                + window[(r * S + u) * SPAN + v]
+                                * patch[
+                                    (r + (u - HALF) // S - LOW) * M_SPAN
+                                    + (v - HALF) // S
+                                    - LOW
+                                    if FACTORED
+                                    else r
+                                ],
+                            )
                 sums = added
 
         if NEEDS_V:
@@ -523,10 +670,13 @@ if triton is not None:
                         y, x = (i + r) * S + (u - P), j * S + (v - P)
                         ok = (y >= 0) & (y < H_out) & (x >= 0) & (x < W_out)
                         tl.store(
-                            GV + (g * (K * K) + (u * K + v)) * GV_strides[1] +
-                            (i + r) * GV_strides[2] + j * GV_strides[3],
+                            GV
+                            + (g * (K * K) + (u * K + v)) * GV_strides[1]
+                            + (i + r) * GV_strides[2]
+                            + j * GV_strides[3],
                             tl.where(ok, total, 0),
-                            mask=(i + r < H) & (j < W))
+                            mask=(i + r < H) & (j < W),
+                        )
 
     @triton.jit
     def _plane(pointer, strides, n, c):
@@ -544,8 +694,25 @@ if triton is not None:
         return tl.minimum(tl.maximum((y - centre) // s, 0), size - 1)
 
     @triton.jit
-    def _reaching(M, V, M_strides, V_strides, n, c, g, y, x, ok, k, s, p, H, W,
-                  FACTORED: tl.constexpr, ACC: tl.constexpr):
+    def _reaching(
+        M,
+        V,
+        M_strides,
+        V_strides,
+        n,
+        c,
+        g,
+        y,
+        x,
+        ok,
+        k,
+        s,
+        p,
+        H,
+        W,
+        FACTORED: tl.constexpr,
+        ACC: tl.constexpr,
+    ):
         """What reaches the output pixels (y, x): Σ votes times M of their
         pixels, or for `factored` Σ votes alone."""
         total = tl.zeros(y.shape, ACC)
@@ -558,16 +725,20 @@ if triton is not None:
                 j = (x + p) // s - r
                 hit = ok_u & (v < k) & _inside(j, W)
                 vote = tl.load(
-                    _plane(V, V_strides, n, (g * k + u) * k + v) +
-                    i * V_strides[2] + j * V_strides[3],
+                    _plane(V, V_strides, n, (g * k + u) * k + v)
+                    + i * V_strides[2]
+                    + j * V_strides[3],
                     mask=hit,
-                    other=0).to(ACC)
+                    other=0,
+                ).to(ACC)
                 if not FACTORED:
                     vote *= tl.load(
-                        _plane(M, M_strides, n, c) + i * M_strides[2] +
-                        j * M_strides[3],
+                        _plane(M, M_strides, n, c)
+                        + i * M_strides[2]
+                        + j * M_strides[3],
                         mask=hit,
-                        other=0).to(ACC)
+                        other=0,
+                    ).to(ACC)
                 total += vote
         return total
 
@@ -581,31 +752,85 @@ if triton is not None:
         return pid // blocks, at // width, at % width
 
     @triton.jit(do_not_specialize=_NUMBERS)
-    def _plain_forward(M, V, D, M_strides, V_strides, D_strides, C, G, H, W,
-                       H_out, W_out, k, s, p, FACTORED: tl.constexpr,
-                       ACC: tl.constexpr, BLOCK: tl.constexpr):
+    def _plain_forward(
+        M,
+        V,
+        D,
+        M_strides,
+        V_strides,
+        D_strides,
+        C,
+        G,
+        H,
+        W,
+        H_out,
+        W_out,
+        k,
+        s,
+        p,
+        FACTORED: tl.constexpr,
+        ACC: tl.constexpr,
+        BLOCK: tl.constexpr,
+    ):
         """A program: BLOCK output pixels of one channel of one sample."""
         plane, y, x = _pixels(H_out, W_out, BLOCK)
         n, c = plane // (G * C), plane % (G * C)
         ok = y < H_out
-        total = _reaching(M, V, M_strides, V_strides, n, c, c // C, y, x, ok,
-                          k, s, p, H, W, FACTORED, ACC)
+        total = _reaching(
+            M,
+            V,
+            M_strides,
+            V_strides,
+            n,
+            c,
+            c // C,
+            y,
+            x,
+            ok,
+            k,
+            s,
+            p,
+            H,
+            W,
+            FACTORED,
+            ACC,
+        )
         if FACTORED:
             centre = (k - 1) // 2 - p
             total *= tl.load(
-                _plane(M, M_strides, n, c) +
-                _own(y, s, centre, H) * M_strides[2] +
-                _own(x, s, centre, W) * M_strides[3]).to(ACC)
+                _plane(M, M_strides, n, c)
+                + _own(y, s, centre, H) * M_strides[2]
+                + _own(x, s, centre, W) * M_strides[3]
+            ).to(ACC)
         tl.store(
             _plane(D, D_strides, n, c) + y * D_strides[2] + x * D_strides[3],
             total,
-            mask=ok)
+            mask=ok,
+        )
 
     @triton.jit(do_not_specialize=_NUMBERS)
-    def _plain_input_grad(D, V, GM, D_strides, V_strides, GM_strides, C, G, H,
-                          W, H_out, W_out, k, s, p, rows, cols,
-                          FACTORED: tl.constexpr, ACC: tl.constexpr,
-                          BLOCK: tl.constexpr):
+    def _plain_input_grad(
+        D,
+        V,
+        GM,
+        D_strides,
+        V_strides,
+        GM_strides,
+        C,
+        G,
+        H,
+        W,
+        H_out,
+        W_out,
+        k,
+        s,
+        p,
+        rows,
+        cols,
+        FACTORED: tl.constexpr,
+        ACC: tl.constexpr,
+        BLOCK: tl.constexpr,
+    ):
         """A program: BLOCK input pixels of one channel of one sample; each
         adds up at most rows × cols pixels of the output."""
         plane, i, j = _pixels(H, W, BLOCK)
@@ -629,29 +854,65 @@ if triton is not None:
                 y, x = top + a, left + b
                 ok = (y >= 0) & (y < bottom) & (x >= 0) & (x < right)
                 if FACTORED:
-                    weight = _reaching(V, V, V_strides, V_strides, n, c, g, y,
-                                       x, ok, k, s, p, H, W, True, ACC)
+                    weight = _reaching(
+                        V,
+                        V,
+                        V_strides,
+                        V_strides,
+                        n,
+                        c,
+                        g,
+                        y,
+                        x,
+                        ok,
+                        k,
+                        s,
+                        p,
+                        H,
+                        W,
+                        True,
+                        ACC,
+                    )
                 else:
                     weight = tl.load(
-                        _plane(V, V_strides, n, (g * k + a) * k + b) +
-                        i * V_strides[2] + j * V_strides[3],
+                        _plane(V, V_strides, n, (g * k + a) * k + b)
+                        + i * V_strides[2]
+                        + j * V_strides[3],
                         mask=ok,
-                        other=0).to(ACC)
+                        other=0,
+                    ).to(ACC)
                 total += weight * tl.load(
-                    _plane(D, D_strides, n, c) + y * D_strides[2] +
-                    x * D_strides[3],
+                    _plane(D, D_strides, n, c) + y * D_strides[2] + x * D_strides[3],
                     mask=ok,
-                    other=0).to(ACC)
+                    other=0,
+                ).to(ACC)
         tl.store(
-            _plane(GM, GM_strides, n, c) + i * GM_strides[2] +
-            j * GM_strides[3],
+            _plane(GM, GM_strides, n, c) + i * GM_strides[2] + j * GM_strides[3],
             total,
-            mask=i < H)
+            mask=i < H,
+        )
 
     @triton.jit(do_not_specialize=_NUMBERS)
-    def _plain_votes_grad(D, M, GV, D_strides, M_strides, GV_strides, C, G, H,
-                          W, H_out, W_out, k, s, p, FACTORED: tl.constexpr,
-                          ACC: tl.constexpr, BLOCK: tl.constexpr):
+    def _plain_votes_grad(
+        D,
+        M,
+        GV,
+        D_strides,
+        M_strides,
+        GV_strides,
+        C,
+        G,
+        H,
+        W,
+        H_out,
+        W_out,
+        k,
+        s,
+        p,
+        FACTORED: tl.constexpr,
+        ACC: tl.constexpr,
+        BLOCK: tl.constexpr,
+    ):
         """A program: BLOCK input pixels and one of their k² positions, of one
         group of one sample."""
         plane, i, j = _pixels(H, W, BLOCK)
@@ -668,21 +929,23 @@ if triton is not None:
         for c in range(C):
             at_c = g * C + c
             d = tl.load(
-                _plane(D, D_strides, n, at_c) + y * D_strides[2] +
-                x * D_strides[3],
+                _plane(D, D_strides, n, at_c) + y * D_strides[2] + x * D_strides[3],
                 mask=ok,
-                other=0)
+                other=0,
+            )
             m = tl.load(
-                _plane(M, M_strides, n, at_c) + own_i * M_strides[2] +
-                own_j * M_strides[3],
+                _plane(M, M_strides, n, at_c)
+                + own_i * M_strides[2]
+                + own_j * M_strides[3],
                 mask=ok,
-                other=0)
+                other=0,
+            )
             total += d.to(ACC) * m.to(ACC)
         tl.store(
-            _plane(GV, GV_strides, n, position) + i * GV_strides[2] +
-            j * GV_strides[3],
+            _plane(GV, GV_strides, n, position) + i * GV_strides[2] + j * GV_strides[3],
             total,
-            mask=i < H)
+            mask=i < H,
+        )
 
     # with TRITON_INTERPRET=1 in the environment, as it was at the import
     _INTERPRETED = not isinstance(_forward, triton.runtime.JITFunction)

@@ -1,0 +1,244 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The built-in shapes sample: drawn figures in the layout of COCO.
+
+::
+
+    <out>
+    ├── shapes.json                                  (parameters, last written)
+    ├── annotations/instances_{train,val}2017.json
+    ├── train2017/000000000001.png ...               RGB
+    └── val2017/000001000001.png ...
+
+Masks follow the edges of the pixels: an object in one piece without a hole is
+a polygon along them, any other one, and every crowd, is uncompressed RLE.
+Either decodes to the drawn mask, pixel by pixel.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pvd_mm.utils.files import make_folder, write_text
+
+from .figures import FIGURES
+from .folder import check_scene, is_there, mark, sample_parameters
+from .shapes_scene import SceneObject, ShapesScene
+
+VERSION = 1  # raise when the drawing changes, so that old samples are seen
+
+CLASSES = tuple(FIGURES)
+
+_SPLITS = ('train', 'val')
+# Ids depend on the scene alone. Those of val lie behind all of train.
+_FIRST_ID = {'train': 1, 'val': 1_000_001}
+_IDS_PER_IMAGE = 100
+_KINDS = {
+    'disc': 'solid', 'ring': 'holed', 'frame': 'holed', 'star': 'solid',
+    'cross': 'solid', 'lamp': 'thin', 'comb': 'thin', 'leaf': 'solid',
+}  # fmt: skip
+
+
+def shapes_scene(
+    split: str, index: int, seed: int = 0, size: tuple[int, int] = (192, 256)
+) -> tuple[np.ndarray, list[SceneObject]]:
+    """Draw one scene of the sample.
+
+    The result depends on the arguments alone: not on how many other scenes
+    are drawn, nor on their order. Every eleventh scene has no object, every
+    tenth one a crowd, unless both fall together, and every class is the
+    uppermost object of every eighth.
+
+    Args:
+        split (str): 'train' or 'val'.
+        index (int): Number of the scene in its split, from 0.
+        seed (int): Seed of the whole sample, not negative. Defaults to 0.
+        size (tuple[int, int]): Height and width H, W in pixels. Defaults to
+            (192, 256).
+
+    Returns:
+        tuple[np.ndarray, list[SceneObject]]: RGB image, (H, W, 3) uint8, and
+        its objects, the lowest first.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+    check_scene(split, index, seed, size)
+    return ShapesScene(
+        np.random.default_rng([seed, _SPLITS.index(split), index]),
+        *size,
+        wanted=CLASSES[index % len(CLASSES)],
+        empty=index % 11 == 8,
+        crowd=index % 10 == 3,
+    ).render()
+
+
+def make_shapes_sample(
+    out: str | os.PathLike,
+    train: int = 300,
+    val: int = 60,
+    size: tuple[int, int] = (192, 256),
+    seed: int = 0,
+    force: bool = False,
+    progress: Callable[[Iterable], Iterable] | None = None,
+) -> bool:
+    """Write the shapes sample.
+
+    A folder that already holds the sample with the same parameters is left
+    as it is; an interrupted one is completed.
+
+    Args:
+        out (str | os.PathLike): The folder, made if missing.
+        train (int): Number of training scenes, at least 1. Defaults to 300.
+        val (int): Number of validation scenes, at least 1. Eight or more
+            show all classes. Defaults to 60.
+        size (tuple[int, int]): Height and width in pixels. Defaults to
+            (192, 256), at which objects of COCO's three sizes appear.
+        seed (int): Not negative. Defaults to 0.
+        force (bool): Replace a shapes sample that has other parameters.
+            Anything else is never replaced. Defaults to False.
+        progress (Callable, optional): Wraps the list of scenes, e.g.
+            ``mmengine.track_iter_progress``. Defaults to none.
+
+    Returns:
+        bool: Whether anything was written.
+
+    Raises:
+        ValueError: A count, the size or the seed is out of range.
+        FileExistsError: The folder is not empty and holds something else, or
+            a sample with other parameters and ``force`` is not given.
+        BlockedPathError: ``out`` cannot be a folder.
+    """
+    parameters = sample_parameters('shapes', VERSION, train, val, size, seed)
+    out = Path(out)
+    jobs = [('train', i) for i in range(train)]
+    jobs += [('val', i) for i in range(val)]
+
+    def files():
+        yield from (_ann_file(out, split) for split in _SPLITS)
+        yield from (_image_file(out, *job) for job in jobs)
+
+    if is_there(out, parameters, files, lambda: _remove_scenes(out), force):
+        return False
+    mark(out, parameters, complete=False)
+    for path in files():
+        make_folder(path.parent)
+    entries = {split: ([], []) for split in _SPLITS}
+    for split, index in jobs if progress is None else progress(jobs):
+        image, objects = shapes_scene(split, index, seed, tuple(size))
+        path = _image_file(out, split, index)
+        if not cv2.imwrite(str(path), image[..., ::-1]):
+            raise OSError(f'could not write {path}')
+        images, annotations = entries[split]
+        image_id = _FIRST_ID[split] + index
+        images.append(
+            dict(
+                id=image_id,
+                license=1,
+                file_name=path.name,
+                height=size[0],
+                width=size[1],
+            )  # fmt: skip
+        )
+        for i, thing in enumerate(objects):
+            annotations.append(_annotation(thing, image_id, i))
+    for split, (images, annotations) in entries.items():
+        for list_of in (images, annotations):
+            list_of.sort(key=lambda entry: entry['id'])  # whatever the order of jobs
+        content = dict(
+            info=dict(
+                description=f'Drawn figures, {split} split',
+                version=str(VERSION),
+                contributor='PVD-MM contributors',
+            ),
+            licenses=[
+                dict(id=1, name='Apache-2.0',
+                     url='https://www.apache.org/licenses/LICENSE-2.0'),
+            ],
+            images=images,
+            annotations=annotations,
+            categories=[
+                dict(id=i, name=name, supercategory=_KINDS[name])
+                for i, name in enumerate(CLASSES, 1)
+            ],
+        )  # fmt: skip
+        write_text(_ann_file(out, split), json.dumps(content, separators=(',', ':')))
+    mark(out, parameters, complete=True)
+    return True
+
+
+def mask_outline(mask: np.ndarray) -> list[float] | None:
+    """Trace a mask along the edges of its pixels.
+
+    Args:
+        mask (np.ndarray): (H, W) bool.
+
+    Returns:
+        list[float] | None: The polygon x, y, x, y ... in COCO's coordinates,
+        in which pixel 0 reaches from 0 to 1, or None if the mask has a hole
+        or is not in one piece.
+    """
+    # In the mask at twice its size a pixel's first and second half tell on
+    # which of its edges the outline lies.
+    twice = np.repeat(np.repeat(mask.astype(np.uint8), 2, 0), 2, 1)
+    contours, _ = cv2.findContours(twice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if len(contours) != 1:
+        return None
+    corners = (contours[0][:, 0] + 1) // 2
+    # two points of the outline meet in every inner corner
+    corners = corners[(corners != np.roll(corners, 1, 0)).any(1)]
+    return corners.ravel().astype(float).tolist()
+
+
+def mask_runs(mask: np.ndarray) -> dict:
+    """Encode a mask as COCO's uncompressed RLE.
+
+    Args:
+        mask (np.ndarray): (H, W) bool.
+
+    Returns:
+        dict: ``size`` [H, W] and ``counts``, the lengths of the runs of 0 and
+        1 in turn, column by column.
+    """
+    pixels = mask.ravel(order='F')
+    starts = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    counts = np.diff([0, *starts, pixels.size]).tolist()
+    # the first run is one of 0
+    return dict(size=list(mask.shape), counts=[0, *counts] if pixels[0] else counts)
+
+
+def _annotation(thing: SceneObject, image_id: int, place: int) -> dict:
+    rows = np.flatnonzero(thing.visible.any(1)).tolist()
+    columns = np.flatnonzero(thing.visible.any(0)).tolist()
+    outline = None if thing.crowd else mask_outline(thing.visible)
+    return dict(
+        id=image_id * _IDS_PER_IMAGE + place,
+        image_id=image_id,
+        category_id=CLASSES.index(thing.category) + 1,
+        segmentation=mask_runs(thing.visible) if outline is None else [outline],
+        area=int(thing.visible.sum()),
+        bbox=[
+            columns[0], rows[0],
+            columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1,
+        ],
+        iscrowd=int(thing.crowd),
+    )  # fmt: skip
+
+
+def _ann_file(out: Path, split: str) -> Path:
+    return out / 'annotations' / f'instances_{split}2017.json'
+
+
+def _image_file(out: Path, split: str, index: int) -> Path:
+    return out / f'{split}2017' / f'{_FIRST_ID[split] + index:012d}.png'
+
+
+def _remove_scenes(out: Path) -> None:
+    """Delete files that the sample itself has written, nothing else."""
+    for split in _SPLITS:
+        _ann_file(out, split).unlink(missing_ok=True)
+        for path in (out / f'{split}2017').glob('00000[01]??????.png'):
+            path.unlink()

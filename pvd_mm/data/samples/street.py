@@ -1,0 +1,167 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The built-in street sample: drawn scenes in the layout of Cityscapes.
+
+::
+
+    <out>
+    ├── street.json                                   (parameters, last written)
+    ├── leftImg8bit/{train,val}/<city>/<name>_leftImg8bit.png      RGB
+    └── gtFine/{train,val}/<city>/<name>_gtFine_labelTrainIds.png  0-18, 255
+
+with ``<name>`` = ``<city>_<number>_000019``. mmseg's ``CityscapesDataset``
+reads it as it is.
+"""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pvd_mm.utils.files import make_folder
+
+from .folder import check_scene, is_there, mark, sample_parameters
+from .scene import Scene
+
+VERSION = 1  # raise when the drawing changes, so that old samples are seen
+
+CLASSES = (
+    'road', 'sidewalk', 'building', 'wall', 'fence', 'pole',
+    'traffic light', 'traffic sign', 'vegetation', 'terrain', 'sky',
+    'person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle',
+    'bicycle',
+)  # fmt: skip
+
+# Cities differ in the camera's hood; val has cities of its own.
+_CITIES = {
+    'train': ('arenbeck', 'brunnfeld', 'corvaden'),
+    'val': ('dornhalm', 'eschwick'),
+}
+# What a scene must have, in turn, so that few images show every class.
+_WANTED = (
+    ('train', 'person', 'light'),
+    ('bus', 'bicycle', 'terrain'),
+    ('truck', 'rider', 'wall'),
+    ('motorcycle', 'fence', 'light'),
+    ('rider', 'bus', 'terrain'),
+    ('train', 'bicycle', 'fence'),
+    ('truck', 'motorcycle', 'wall'),
+)
+
+
+def street_scene(
+    split: str, index: int, seed: int = 0, size: tuple[int, int] = (256, 512)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw one scene of the sample.
+
+    The result depends on the arguments alone: not on how many other scenes
+    are drawn, nor on their order.
+
+    Args:
+        split (str): 'train' or 'val'.
+        index (int): Number of the scene in its split, from 0.
+        seed (int): Seed of the whole sample, not negative. Defaults to 0.
+        size (tuple[int, int]): Height and width H, W in pixels. Defaults to
+            (256, 512).
+
+    Returns:
+        tuple[np.ndarray, np.ndarray]: RGB image, (H, W, 3) uint8, and label
+        map, (H, W) uint8: the 19 train ids of Cityscapes, 255 unlabelled.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+    check_scene(split, index, seed, size)
+    rng = np.random.default_rng([seed, list(_CITIES).index(split), index])
+    return Scene(
+        rng,
+        *size,
+        wanted=_WANTED[index % len(_WANTED)],
+        hood=_city(split, index) not in ('brunnfeld', 'eschwick'),
+    ).render()
+
+
+def make_street_sample(
+    out: str | os.PathLike,
+    train: int = 200,
+    val: int = 40,
+    size: tuple[int, int] = (256, 512),
+    seed: int = 0,
+    force: bool = False,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> bool:
+    """Write the street sample.
+
+    A folder that already holds the sample with the same parameters is left
+    as it is; an interrupted one is completed.
+
+    Args:
+        out (str | os.PathLike): The folder, made if missing.
+        train (int): Number of training scenes, at least 1. Defaults to 200.
+        val (int): Number of validation scenes, at least 1. Seven or more
+            show (nearly surely) all classes. Defaults to 40.
+        size (tuple[int, int]): Height and width in pixels. Defaults to
+            (256, 512).
+        seed (int): Not negative. Defaults to 0.
+        force (bool): Replace a street sample that has other parameters.
+            Anything else is never replaced. Defaults to False.
+        progress (Callable): Wraps the list of scenes, e.g.
+            ``mmengine.track_iter_progress``. Defaults to none.
+
+    Returns:
+        bool: Whether anything was written.
+
+    Raises:
+        ValueError: A count, the size or the seed is out of range.
+        FileExistsError: The folder is not empty and holds something else, or
+            a sample with other parameters and ``force`` is not given.
+        BlockedPathError: ``out`` cannot be a folder.
+    """
+    parameters = sample_parameters('street', VERSION, train, val, size, seed)
+    out = Path(out)
+    jobs = [('train', i) for i in range(train)]
+    jobs += [('val', i) for i in range(val)]
+
+    def files():
+        return (path for job in jobs for path in _paths(out, *job))
+
+    if is_there(out, parameters, files, lambda: _remove_scenes(out), force):
+        return False
+    mark(out, parameters, complete=False)
+    for split, index in progress(jobs):
+        image, label = street_scene(split, index, seed, tuple(size))
+        paths = _paths(out, split, index)
+        for path, pixels in zip(paths, (image[..., ::-1], label), strict=True):
+            make_folder(path.parent)
+            if not cv2.imwrite(str(path), pixels):
+                raise OSError(f'could not write {path}')
+    mark(out, parameters, complete=True)
+    return True
+
+
+def _city(split: str, index: int) -> str:
+    cities = _CITIES[split]
+    return cities[index % len(cities)]
+
+
+def _paths(out: Path, split: str, index: int) -> tuple[Path, Path]:
+    city = _city(split, index)
+    name = f'{city}_{index:06d}_000019'
+    return (
+        out / 'leftImg8bit' / split / city / f'{name}_leftImg8bit.png',
+        out / 'gtFine' / split / city / f'{name}_gtFine_labelTrainIds.png',
+    )
+
+
+def _remove_scenes(out: Path) -> None:
+    """Delete files that the sample itself has written, nothing else."""
+    for split, cities in _CITIES.items():
+        for city in cities:
+            for kind, end in (
+                ('leftImg8bit', 'leftImg8bit'),
+                ('gtFine', 'gtFine_labelTrainIds'),
+            ):
+                folder = out / kind / split / city
+                for path in folder.glob(f'{city}_??????_000019_{end}.png'):
+                    path.unlink()

@@ -1,0 +1,82 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""A mixin for the ResNet families of mmseg and mmdet."""
+
+from torch import Tensor
+
+from pvd_mm.ops.checks import check_choice
+
+
+class IntermediateMaps:
+    """Lets a ResNet of mmseg or mmdet hand out the maps z_0 … z_L (eq. 3).
+
+    A mixin in front of the original class. It adds no parameter and renames
+    none, so that checkpoints and ``init_cfg`` of the original fit.
+
+    The maps come finest first: the stem's output at stride 4, then the output
+    of every residual block or stage. With ``finest_stride`` 2 or 1 the stem's
+    own steps are handed out as well: its convolution's output at stride 2
+    and the image itself, which is eq. 3's z_0 = X. ``out_channels`` lists the
+    channels of the maps.
+
+    Args:
+        granularity (str): 'block' for the map of every residual block, as
+            the paper has it, or 'stage' for that of every stage.
+            Defaults to 'stage'.
+        finest_stride (int): 4, 2 or 1. Defaults to 4.
+        **kwargs: Arguments of the original class. ``out_indices`` is all
+            stages.
+
+    Raises:
+        ValueError: If an argument is none of its choices.
+    """
+
+    def __init__(
+        self, *args, granularity: str = 'stage', finest_stride: int = 4, **kwargs
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        check_choice('granularity', granularity, ('block', 'stage'))
+        check_choice('finest_stride', finest_stride, (4, 2, 1))
+        stages = tuple(range(self.num_stages))
+        if tuple(kwargs.get('out_indices', stages)) != stages:
+            raise ValueError(
+                f'out_indices must be {stages}, all stages, for a decoder '
+                f'that follows every step; but got {kwargs["out_indices"]}. '
+                'Use num_stages to leave out the last ones'
+            )
+        self.granularity = granularity
+        self.finest_stride = finest_stride
+
+    @property
+    def out_channels(self) -> list[int]:
+        """Channels of the maps, finest first."""
+        channels = [self.stem_channels]
+        if self.finest_stride <= 2:
+            channels.insert(0, self.stem_channels)
+        if self.finest_stride == 1:
+            stem = self.stem[0] if self.deep_stem else self.conv1
+            channels.insert(0, stem.in_channels)
+        for stage, blocks in enumerate(self.stage_blocks):
+            width = self.base_channels * 2**stage * self.block.expansion
+            channels += [width] * (blocks if self.granularity == 'block' else 1)
+        return channels
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images (N, 3, H, W) to maps z_0 … z_L, finest first."""
+        maps = [x]
+        if self.deep_stem:
+            x = self.stem(x)
+        else:
+            x = self.relu(self.norm1(self.conv1(x)))
+        maps.append(x)
+        x = self.maxpool(x)
+        maps.append(x)
+        maps = maps[{1: 0, 2: 1, 4: 2}[self.finest_stride] :]
+        for name in self.res_layers:
+            stage = getattr(self, name)
+            for block in stage:
+                x = block(x)
+                if self.granularity == 'block':
+                    maps.append(x)
+            if self.granularity == 'stage':
+                maps.append(x)
+        return tuple(maps)

@@ -1,0 +1,98 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""What a decoder may upsample by in place of its votes, to see what the votes
+bring.
+
+A control has the two halves of a decoding step's upsampling: ``kernels`` from
+the coarse map, where a step makes its votes, and ``forward``, where it decodes
+by them. All else in the decoder stays as it is.
+"""
+
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class BilinearControl(BaseModule):
+    """Bilinear interpolation; the identity where the size stays.
+
+    Args:
+        channels (int): C_B, channels of the coarse map; not used.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def kernels(self, coarse: Tensor, stride: int) -> Tensor:
+        """Nothing is regressed: an empty map, (N, 0, H_B, W_B)."""
+        return coarse[:, :0]
+
+    def forward(
+        self, fused: Tensor, kernels: Tensor, size: tuple[int, int], stride: int
+    ) -> Tensor:
+        """M (N, C_obj, H_B, W_B) to D (N, C_obj, H_A, W_A)."""
+        return F.interpolate(fused, size, mode='bilinear', align_corners=False)
+
+
+class CarafeControl(BaseModule):
+    """Content-aware reassembly as in CARAFE (Wang et al. 2019): each pixel of
+    the result gathers k×k pixels around its source, with softmax weights
+    regressed from the coarse map. In plain torch, on every device.
+
+    Args:
+        channels (int): C_B, channels of the coarse map.
+        kernel_size (int): k. Defaults to 5, as there.
+        compressed_channels (int): Channels of the encoder of the kernels.
+            Defaults to 32.
+        max_stride (int): The largest stride of a step. Defaults to 2.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: int = 5,
+        compressed_channels: int = 32,
+        max_stride: int = 2,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.max_stride = max_stride
+        self.compress = nn.Conv2d(channels, compressed_channels, 1)
+        self.encode = nn.Conv2d(
+            compressed_channels, (kernel_size * max_stride) ** 2, 3, padding=1
+        )
+
+    def init_weights(self) -> None:
+        """As in CARAFE: near equal weights."""
+        super().init_weights()
+        nn.init.normal_(self.encode.weight, std=0.001)
+        nn.init.zeros_(self.encode.bias)
+
+    def kernels(self, coarse: Tensor, stride: int) -> Tensor:
+        """B (N, C_B, H_B, W_B) to logits (N, k²·s², H_B, W_B)."""
+        if stride > self.max_stride:
+            raise ValueError(
+                "upsampling='carafe' goes up to stride "
+                f'{self.max_stride}, but a step has {stride}'
+            )
+        logits = self.encode(self.compress(coarse))
+        return logits[:, : (self.kernel_size * stride) ** 2]
+
+    def forward(
+        self, fused: Tensor, kernels: Tensor, size: tuple[int, int], stride: int
+    ) -> Tensor:
+        """M (N, C_obj, H_B, W_B) to D (N, C_obj, H_A, W_A)."""
+        height, width = size
+        # F.pixel_shuffle, whose backward pass fails without any RoI
+        weights = kernels.unflatten(1, (self.kernel_size**2, stride, stride))
+        weights = weights.permute(0, 1, 4, 2, 5, 3).flatten(4).flatten(2, 3)
+        weights = weights[..., :height, :width].softmax(dim=1)
+        windows = F.unfold(fused, self.kernel_size, padding=self.kernel_size // 2)
+        windows = windows.unflatten(2, fused.shape[2:])
+        windows = F.interpolate(windows, scale_factor=stride, mode='nearest')[
+            ..., :height, :width
+        ]
+        windows = windows.unflatten(1, (-1, self.kernel_size**2))
+        return (windows * weights[:, None]).sum(2)
+
+
+CONTROLS = dict(bilinear=BilinearControl, carafe=CarafeControl)

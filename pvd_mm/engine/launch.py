@@ -1,0 +1,431 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""What ``tools/train.py`` and ``tools/test.py`` do after parsing.
+
+Serves mmseg and mmdet configs alike; the config's ``default_scope`` tells
+them apart.
+"""
+
+import logging
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from .registration import register_all_modules
+from pvd_mm.utils.files import check_folder
+from pvd_mm.utils.shipped_configs import find_shipped, missing_config_message
+
+from .checkpoint import LaunchError, check_checkpoint
+
+__all__ = [
+    'LaunchError',
+    'check_checkpoint',
+    'load_config',
+    'name_if_shipped',
+    'resolve_config',
+    'test',
+    'train',
+]
+
+
+def _log(message: str, level: int = logging.WARNING) -> None:
+    print_log(message, logger='current', level=level)
+
+
+def resolve_config(name: str) -> str:
+    """Find a config by path, or by the name of a shipped one.
+
+    Args:
+        name (str): A path, or the name of a shipped config with or without
+            its folder and its ``.py``.
+
+    Returns:
+        str: Path of an existing file.
+
+    Raises:
+        LaunchError: If there is none; lists the near matches.
+    """
+    if Path(name).is_file():
+        return name
+    shipped = find_shipped(name)
+    if shipped is None:
+        raise LaunchError(missing_config_message(name))
+    return str(shipped)
+
+
+def load_config(
+    name: str,
+    work_dir: str | None = None,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+) -> Config:
+    """Load a config and put the command line's choices into it.
+
+    Args:
+        name (str): See :func:`resolve_config`.
+        work_dir (str, optional): Where to write. Defaults to the config's
+            own ``work_dir``, else to ``work_dirs/<config name>``.
+        cfg_options (dict, optional): Overrides, dotted key to value.
+        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        LaunchError: If the config, or one that it inherits, does not exist.
+    """
+    register_all_modules()
+    path = resolve_config(name)
+    try:
+        cfg = Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise LaunchError(f'{path}: {error}') from error
+    cfg.launcher = launcher
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    if work_dir is not None:
+        cfg.work_dir = work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
+    return cfg
+
+
+def name_if_shipped(name: str) -> str | None:
+    """Tell whether a config is a shipped one, or a copy that says the same.
+
+    Args:
+        name (str): See :func:`resolve_config`.
+
+    Returns:
+        str | None: Its name, without folder and ``.py``.
+    """
+    path = Path(resolve_config(name))
+    shipped = find_shipped(path.name)
+    if shipped is None:
+        return None
+    same = path.samefile(shipped) or (
+        Config.fromfile(path).to_dict() == Config.fromfile(shipped).to_dict()
+    )
+    return path.stem if same else None
+
+
+def enable_amp(cfg: Config) -> None:
+    """Switch mixed precision on: AMP, or bfloat16 autocast on a CPU.
+
+    Raises:
+        LaunchError: If the config has an optimiser wrapper of another kind.
+    """
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind in ('AmpOptimWrapper', 'CPUAmpOptimWrapper'):
+        _log('AMP training is already enabled in your config.')
+    elif kind == 'OptimWrapper':
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    else:
+        raise LaunchError(
+            '--amp works with the optimizer wrapper '
+            f'"OptimWrapper", but the config has "{kind}"'
+        )
+
+
+def enable_auto_scale_lr(cfg: Config) -> None:
+    """Scale the learning rate by the real total batch size.
+
+    Raises:
+        LaunchError: If the config does not give its base batch size.
+    """
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise LaunchError(
+            '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
+            'in the config'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def _replace_type(node, old: str, new: str) -> int:
+    """Replace ``type=old`` everywhere below ``node``; count them."""
+    if isinstance(node, dict):
+        changed = int(node.get('type') == old)
+        if changed:
+            node['type'] = new
+        return changed + sum(_replace_type(v, old, new) for v in node.values())
+    if isinstance(node, (list, tuple)):
+        return sum(_replace_type(v, old, new) for v in node)
+    return 0
+
+
+def _start_gloo(launcher: str) -> None:
+    """Start the process group on machines without an accelerator.
+
+    mmengine's ``init_dist`` selects a CUDA device whatever the backend is;
+    the Runner leaves a group that exists alone.
+    """
+    env = os.environ
+    if launcher == 'slurm':
+        env['RANK'], env['WORLD_SIZE'] = (env['SLURM_PROCID'], env['SLURM_NTASKS'])
+        env['LOCAL_RANK'] = env.get('SLURM_LOCALID', '0')
+        if 'MASTER_ADDR' not in env:
+            env['MASTER_ADDR'] = subprocess.check_output(
+                ['scontrol', 'show', 'hostname', env['SLURM_NODELIST']], text=True
+            ).split()[0]
+    elif launcher == 'mpi':
+        env['RANK'] = env['OMPI_COMM_WORLD_RANK']
+        env['WORLD_SIZE'] = env['OMPI_COMM_WORLD_SIZE']
+        env['LOCAL_RANK'] = env['OMPI_COMM_WORLD_LOCAL_RANK']
+        env.setdefault('MASTER_ADDR', '127.0.0.1')
+    env.setdefault('MASTER_PORT', '29500')
+    torch.distributed.init_process_group('gloo')
+
+
+def adapt_to_cpu(cfg: Config) -> None:
+    """Make a config that was written for GPUs run on a CPU.
+
+    Does nothing where mmengine finds an accelerator. Mixed precision becomes
+    bfloat16 autocast. Under a launcher the processes talk by gloo,
+    ``SyncBN`` becomes ``BN`` (torch's refuses CPU tensors once a process
+    group exists; alone, mmengine reverts it itself), and the data-parallel
+    wrapper is given no device ids.
+    """
+    if get_device() != 'cpu':
+        return
+    wrapper = cfg.get('optim_wrapper')
+    if wrapper and wrapper.get('type') == 'AmpOptimWrapper':
+        _log('No accelerator: mixed precision runs as bfloat16 autocast on the CPU.')
+        wrapper.type = 'CPUAmpOptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(key, None)
+    if cfg.get('launcher', 'none') == 'none':
+        return
+    if not is_distributed():
+        _start_gloo(cfg.launcher)
+    changed = sum(_replace_type(cfg.model, old, 'BN') for old in ('SyncBN', 'MMSyncBN'))
+    if changed or cfg.get('sync_bn'):
+        cfg.sync_bn = None
+        _log(
+            f'No accelerator: {changed} SyncBN settings of the model become '
+            'BN, so every process normalises over its own batch.'
+        )
+    if cfg.get('model_wrapper_cfg') is None:
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        )
+    cfg.model_wrapper_cfg.setdefault('device_ids', None)
+
+
+def add_hooks(cfg: Config) -> None:
+    """Add the hooks that every training has here, unless the config does."""
+    hooks = list(cfg.get('custom_hooks') or [])
+    present = {hook.get('type') for hook in hooks if isinstance(hook, dict)}
+    cfg.custom_hooks = hooks + [
+        dict(type=name)
+        for name in ('ReproducibleResumeHook', 'LoadReportHook')
+        if name not in present
+    ]
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that the config asks for.
+
+    Raises:
+        BlockedPathError: If the work dir cannot be a folder.
+    """
+    check_folder(cfg.work_dir)
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+    return Runner.from_cfg(cfg)
+
+
+def _require_file(path: str, what: str) -> None:
+    if re.match(r'\w[\w+.-]*://', path) or Path(path).is_file():
+        return
+    near = sorted(str(p) for p in Path(path).parent.glob('*.pth'))
+    hint = f' There are: {", ".join(near[:5])}' if near else ''
+    raise LaunchError(f'{what} not found: {path}.{hint}')
+
+
+def train(
+    config: str,
+    work_dir: str | None = None,
+    resume: str | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+) -> Runner:
+    """Train a model.
+
+    Args:
+        config (str): See :func:`resolve_config`.
+        work_dir (str, optional): See :func:`load_config`.
+        resume (str, optional): 'auto' for the latest checkpoint of the work
+            dir, or a file. Defaults to None: start anew.
+        amp (bool): See :func:`enable_amp`.
+        auto_scale_lr (bool): See :func:`enable_auto_scale_lr`.
+        cfg_options (dict, optional): Overrides.
+        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Returns:
+        Runner: The runner, after training.
+
+    Raises:
+        LaunchError: On a missing config or checkpoint, one of another
+            model, or settings that the config does not support.
+    """
+    cfg = load_config(config, work_dir, cfg_options, launcher)
+    if amp:
+        enable_amp(cfg)
+    if auto_scale_lr:
+        enable_auto_scale_lr(cfg)
+    checkpoint = None
+    if resume:
+        cfg.resume = True
+        if resume == 'auto':
+            cfg.load_from = None
+            if (Path(cfg.work_dir) / 'last_checkpoint').is_file():
+                checkpoint = find_latest_checkpoint(cfg.work_dir)
+        else:
+            checkpoint = cfg.load_from = resume
+        if checkpoint:
+            _require_file(checkpoint, 'Checkpoint to resume from')
+    elif cfg.get('load_from'):
+        _require_file(cfg.load_from, 'load_from of the config')
+    add_hooks(cfg)
+    adapt_to_cpu(cfg)
+    runner = build_runner(cfg)
+    if checkpoint:
+        check_checkpoint(runner.model, checkpoint)
+    runner.train()
+    return runner
+
+
+def _metrics(cfg: Config) -> list:
+    found = cfg.test_evaluator
+    return list(found) if isinstance(found, (list, tuple)) else [found]
+
+
+def _write_predictions(cfg: Config, out: str) -> None:
+    """Send predictions to ``out`` as each framework's own test.py does."""
+    if cfg.get('default_scope') == 'mmdet':
+        if not out.endswith(('.pkl', '.pickle')):
+            raise LaunchError(f'--out must be a .pkl file, got {out}')
+        cfg.test_evaluator = _metrics(cfg) + [
+            dict(type='DumpDetResults', out_file_path=out)
+        ]
+        return
+    metrics = _metrics(cfg)
+    target = next((m for m in metrics if m.get('type') == 'IoUMetric'), metrics[0])
+    target['output_dir'] = out
+    target['keep_results'] = True
+
+
+def _show_predictions(
+    cfg: Config, show: bool, show_dir: str | None, wait_time: float
+) -> None:
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise LaunchError(
+            '--show and --show-dir need default_hooks='
+            "dict(visualization=dict(type='…"
+            "VisualizationHook')) in the config"
+        )
+    hook['draw'] = True
+    if show:
+        hook['show'] = True
+        hook['wait_time'] = wait_time
+    if show_dir:
+        if cfg.get('default_scope') == 'mmdet':
+            hook['test_out_dir'] = show_dir
+        else:
+            cfg.visualizer['save_dir'] = show_dir
+    if cfg.get('default_scope') != 'mmdet':
+        hook.setdefault('interval', 1)  # mmseg's default paints every 50th
+
+
+def _use_tta(cfg: Config) -> None:
+    if 'mask_head' in cfg.model.get('roi_head', {}):
+        raise LaunchError(
+            '--tta does not work with instance segmentation: '
+            "mmdet's DetTTAModel merges boxes alone"
+        )
+    for key in ('tta_model', 'tta_pipeline'):
+        if key not in cfg:
+            raise LaunchError(f'--tta needs `{key}` in the config')
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+
+
+def test(
+    config: str,
+    checkpoint: str,
+    work_dir: str | None = None,
+    out: str | None = None,
+    show: bool = False,
+    show_dir: str | None = None,
+    wait_time: float = 2.0,
+    tta: bool = False,
+    cfg_options: dict | None = None,
+    launcher: str = 'none',
+) -> dict:
+    """Test a checkpoint.
+
+    Args:
+        config (str): See :func:`resolve_config`.
+        checkpoint (str): The checkpoint file or URL.
+        work_dir (str, optional): See :func:`load_config`.
+        out (str, optional): Where to save predictions: a folder with mmseg,
+            a .pkl file with mmdet.
+        show (bool): Show painted images in a window.
+        show_dir (str, optional): Save painted images there.
+        wait_time (float): Seconds that each image is shown.
+        tta (bool): Test-time augmentation, as the config describes it.
+        cfg_options (dict, optional): Overrides.
+        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Returns:
+        dict: The metrics.
+
+    Raises:
+        LaunchError: On a missing config or checkpoint, one of another
+            model, or settings that the config does not support.
+    """
+    _require_file(checkpoint, 'Checkpoint')
+    from . import records  # noqa: F401 - registers its hook
+
+    cfg = load_config(config, work_dir, cfg_options, launcher)
+    cfg.load_from = checkpoint
+    cfg.resume = False
+    for folder in filter(None, (show_dir, out and os.path.dirname(out))):
+        check_folder(folder)
+    if show or show_dir:
+        _show_predictions(cfg, show, show_dir, wait_time)
+    if tta:
+        _use_tta(cfg)
+    if out:
+        _write_predictions(cfg, out)
+    overrides = dict(cfg_options or {}, **({'--tta': True} if tta else {}))
+    cfg.custom_hooks = [
+        *(cfg.get('custom_hooks') or []),
+        dict(
+            type='RecordHook',
+            config=config,
+            overrides=overrides,
+            shipped=name_if_shipped(config),
+        ),
+    ]
+    adapt_to_cpu(cfg)
+    runner = build_runner(cfg)
+    check_checkpoint(runner.model, checkpoint)
+    return runner.test()

@@ -1,0 +1,147 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""Models measured side by side, on small images and with few boxes."""
+
+import runpy
+import sys
+
+import pytest
+import torch
+
+from helpers.commands import ROOT
+from pvd_mm import register_all_modules
+from pvd_mm.engine.launch import load_config
+
+TOOL = ROOT / 'tools' / 'benchmark_model.py'
+
+
+@pytest.fixture
+def run(monkeypatch):
+
+    def main(*args):
+        monkeypatch.setattr(sys, 'argv', ['benchmark_model.py', *args])
+        runpy.run_path(str(TOOL), run_name='__main__')
+
+    return main
+
+
+def detector_config(name):
+    cfg = load_config(name)
+    model = cfg.model
+    model.roi_head.bbox_head.num_classes = model.roi_head.mask_head.num_classes = 3
+    model.test_cfg.rpn.max_per_img = 6
+    model.train_cfg.rpn_proposal.max_per_img = 40
+    model.train_cfg.rcnn.sampler.num = 16
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def detectors():
+    pytest.importorskip('mmdet')
+    register_all_modules()
+    from benchmarks.subjects import subject_class
+
+    kind = subject_class('mmdet')
+    return [
+        kind(detector_config(name), name, (64, 100), 1, 'cpu', rois=5, objects=2)
+        for name in ('mask-rcnn_r18-c4_1x_coco', 'pvd-mask-rcnn_r18-c4_1x_coco')
+    ]
+
+
+def test_detectors_are_measured_by_their_mask_branch_too(detectors):
+    from benchmarks.models import benchmark, markdown
+
+    lines = []
+    results = benchmark(detectors, 2, 1, lines.append)
+    for result in results:
+        for kind in ('mask', 'forward', 'train'):
+            assert result[f'{kind}_s'] > 0 and result[f'{kind}_mib'] > 0
+        assert 0 < result['mask_macs'] < result['forward_macs']
+    turns = [line.split(',')[0] for line in lines if line.startswith('round')]
+    assert turns == [
+        *('round 1/2', 'round 1/2', 'round 1/1'),
+        *('round 1/2', 'round 1/2', 'round 1/1'),
+        *('round 2/2', 'round 2/2', 'round 2/2', 'round 2/2'),
+    ]
+    table = markdown(results).splitlines()
+    assert '| mask (s) | ratio | mask memory (MiB) | ratio |' in table[0]
+    assert len({line.count('|') for line in table}) == 1
+    assert '5 RoIs' in detectors[0].title()
+
+
+def test_detectors_get_the_same_boxes_and_positives_enough(detectors):
+    from mmdet.structures.bbox import bbox_overlaps
+
+    first, second = detectors
+    for one in detectors:
+        one.load()
+    assert torch.equal(first.images, second.images)
+    assert first.images.shape == (1, 3, 64, 128)  # padded as in training
+    for name in ('found', 'proposals'):
+        ours, others = getattr(first, name), getattr(second, name)
+        assert torch.equal(ours.bboxes, others.bboxes)
+    assert len(first.found) == 5 and len(first.proposals) == 6
+    proposals = first.train_proposals[0].bboxes
+    assert torch.equal(proposals, second.train_proposals[0].bboxes)
+    objects = first.samples[0].gt_instances.bboxes
+    best = bbox_overlaps(proposals, objects).amax(1)
+    positive = first.model.train_cfg.rcnn.sampler.num // 4
+    assert (best >= 0.5).sum() >= positive
+
+
+def test_boxes_are_inside_the_image_and_of_all_sizes():
+    pytest.importorskip('mmdet')
+    from benchmarks.detectors import around, random_boxes
+
+    random = torch.Generator().manual_seed(0)
+    boxes = random_boxes(1000, (800, 1333), random)
+    for some in (boxes, around(boxes, 2000, (800, 1333), random)):
+        assert (some >= 0).all() and (some[:, 2:] > some[:, :2]).all()
+        assert (some[:, 2] <= 1333).all() and (some[:, 3] <= 800).all()
+    side = (boxes[:, 2:] - boxes[:, :2]).prod(1).sqrt()
+    for low, high in ((0, 53), (53, 160), (160, 800)):  # COCO's thirds, scaled
+        assert 0.2 < ((side >= low) & (side < high)).float().mean() < 0.5
+
+
+def test_a_segmentor_is_measured_by_the_tool(run, tmp_path, capsys):
+    pytest.importorskip('mmseg')
+    name = 'pvd_r18-stage-c32_1xb2-600_street-192x256'
+    out = tmp_path / 'table'
+    run(name, '--size', '32', '64', '--rounds', '1', '--out', str(out))
+    text = capsys.readouterr().out
+    assert 'forward: 1 image' in text and f'| {name} |' in text
+    assert out.with_suffix('.json').exists()
+    assert out.with_suffix('.md').read_text() in text
+
+
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        (
+            ['mask-rcnn_r18-c4_1x_coco', 'pvd_r18-stage-c32_1xb2-600_street-192x256'],
+            'segmentors and detectors cannot be compared',
+        ),
+        (
+            ['pvd_r18-stage-c32_1xb2-600_street-192x256', '--rois', '5'],
+            '--rois and --objects are for detectors',
+        ),
+        (
+            ['pvd_r18-stage-c32_1xb2-600_street-192x256', '--batch-size', '1'],
+            '--batch-size must be at least 2',
+        ),
+        (
+            ['pvd_r18-stage-c32_1xb2-600_street-192x256', '--only', 'mask'],
+            'nothing to measure',
+        ),
+        (
+            ['mask-rcnn_r18-c4_1x_coco', '--train-rounds', '0'],
+            '--train-rounds must be at least 1',
+        ),
+    ],
+)
+def test_the_tool_refuses_what_makes_no_sense(run, args, message, capsys):
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmseg')
+    with pytest.raises(SystemExit) as stopped:
+        run(*args)
+    assert stopped.value.code
+    assert message in f'{stopped.value.code}{capsys.readouterr().err}'

@@ -1,0 +1,277 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The shipped configs: what they are, and what they cost by records of
+``tools/benchmark_model.py``; their entries in the metafiles."""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+import yaml
+from mmengine.config import Config
+
+from pvd_mm.engine.records import records_of
+from pvd_mm.utils.markdown import markdown_table
+from pvd_mm.utils.shipped_configs import find_shipped, shipped_configs
+
+from .tables import (
+    NONE,
+    NOT_RUN,
+    Table,
+    configs_of,
+    how_to_run,
+    load_published,
+    number,
+    tests_of,
+)
+
+_PASSES = ('forward', 'train')
+
+
+def _measured(records: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
+    for record in records_of(records, 'model'):
+        for one in record['result']:
+            yield record, one
+
+
+def complexity_table(records: Sequence[dict]) -> Table:
+    """Parameters and multiply-accumulates, time and memory of all shipped
+    configs. A config that several records measure has a row for each."""
+    head = [
+        'config',
+        'size',
+        'params (M)',
+        'GMACs',
+        'forward (s)',
+        'forward (MiB)',
+        'training step (s)',
+        'training step (MiB)',
+        'machine',
+    ]
+    names = [Path(path).stem for path in shipped_configs()]
+    found = {}
+    for record, one in _measured(records):
+        if any(f'{kind}_s' in one for kind in _PASSES):
+            found.setdefault(one['name'], []).append((record, one))
+    detectors = {
+        name
+        for about, other in _validation_sets()
+        if about['task'] == 'Instance Segmentation'
+        for name in configs_of(other)
+    }
+    rows, missing = [], {}
+    for name in names:
+        rows += [_cost_row(name, *pair) for pair in found.get(name, ())]
+        if name not in found:
+            rows.append([name, *[NOT_RUN] * (len(head) - 1)])
+        done = {
+            kind
+            for _, one in found.get(name, ())
+            for kind in _PASSES
+            if f'{kind}_s' in one
+        }
+        lacking = tuple(kind for kind in _PASSES if kind not in done)
+        if lacking:
+            size = found[name][0][1].get('size') if name in found else None
+            # segmentors and detectors are not measured together
+            key = name in detectors, tuple(size or ()), lacking
+            missing.setdefault(key, []).append(name)
+    for name in found.keys() - set(names):
+        rows += [_cost_row(f'{name} (not shipped)', *pair) for pair in found[name]]
+    notes = ['Times of rows that were not measured in one run do not compare.']
+    if missing:
+        notes.append(
+            how_to_run(
+                '\n'.join(
+                    _benchmark(place, size, kinds, configs)
+                    for place, ((_, size, kinds), configs) in enumerate(
+                        missing.items(), 1
+                    )
+                )
+            )
+        )
+    return Table('Parameters, multiply-accumulates, time and memory', head, rows, notes)
+
+
+def _benchmark(
+    place: int, size: Sequence[int], kinds: Sequence[str], configs: Sequence[str]
+) -> str:
+    words = ['--size', *map(str, size)] if size else []
+    words += ['--only', *kinds, '--out', f'work_dirs/benchmark/{place}']
+    return ' \\\n    '.join(
+        ['python tools/benchmark_model.py', *configs, ' '.join(words)]
+    )
+
+
+def _cost_row(name: str, record: dict, one: dict) -> list[str]:
+    columns = (
+        ('forward_macs', 1e9, '.2f'),
+        ('forward_s', 1, '.3f'),
+        ('forward_mib', 1, '.0f'),
+        ('train_s', 1, '.3f'),
+        ('train_mib', 1, '.0f'),
+    )
+    return [
+        name,
+        '×'.join(map(str, one.get('size', ()))) or NONE,
+        number(one['params'] / 1e6, '.2f'),
+        *(
+            number(one[key] / unit, form) if key in one else NOT_RUN
+            for key, unit, form in columns
+        ),
+        record['machine'],
+    ]
+
+
+# ------------------------------------------------------------- README's tables
+
+
+def _counts(
+    config: str, keys: Sequence[tuple[str, float]], records: Sequence[dict]
+) -> list[str]:
+    """What does not depend on the machine, as cells: keys and their units."""
+    cells = []
+    for key, unit in keys:
+        values = (
+            one[key]
+            for _, one in _measured(records)
+            if one['name'] == config and key in one
+        )
+        value = next(values, None)
+        cells.append(NOT_RUN if value is None else f'{value / unit:.1f}')
+    return cells
+
+
+def _of_the_paper(table: dict) -> list[str]:
+    return [
+        next(iter(row['configs']))
+        for row in table['rows']
+        if row['method'].startswith('Ours') and row.get('configs')
+    ]
+
+
+def segmentors_table(records: Sequence[dict]) -> str:
+    """The segmentors for Cityscapes, ours first, in Markdown."""
+    about = load_published()['table1']
+    head = ['config', 'steps', 'width of the votes', 'params (M)', 'GMACs']
+    rows = []
+    for name in sorted(
+        configs_of(about),
+        key=lambda name: (
+            not name.startswith('pvd_'),
+            int(re.search(r'_r(\d+)', name)[1]),
+        ),
+    ):
+        head_cfg = Config.fromfile(find_shipped(name)).model.decode_head
+        kind = ['baseline', NONE]
+        if head_cfg.type == 'PVDHead':
+            width = head_cfg.get('vote_channels', 'maps')
+            if isinstance(width, (list, tuple)):
+                width = f'{min(width)} to {max(width)}'
+            kind = [str(len(head_cfg.in_channels) - 1), str(width)]
+        label = f'`{_short(name)}`'
+        label += ", the paper's" if name in _of_the_paper(about) else ''
+        rows.append(
+            [
+                label,
+                *kind,
+                *_counts(name, [('params', 1e6), ('forward_macs', 1e9)], records),
+            ]
+        )
+    return markdown_table(head, rows, left=3)
+
+
+def _short(name: str) -> str:
+    """Without schedule and data: 'pvd_r50-block_1xb4-90k_…' in two words."""
+    return '_'.join(takewhile(lambda word: not word.startswith('1xb'), name.split('_')))
+
+
+def detectors_table(records: Sequence[dict]) -> str:
+    """The detectors for COCO 2017 beside their Mask R-CNN, in Markdown."""
+    about = load_published()['table2']
+    head = [
+        'config',
+        'masks',
+        'params (M)',
+        'its Mask R-CNN',
+        'mask branch, GMACs',
+        'its Mask R-CNN',
+    ]
+    rows = []
+    for name in configs_of(about):
+        base = name.removeprefix('pvd-')
+        if base == name:
+            continue
+        side = Config.fromfile(find_shipped(name)).model.train_cfg.rcnn.mask_size
+        label = f'`{name}`' + (", the paper's" if name in _of_the_paper(about) else '')
+        pairs = [
+            _counts(config, [(key, unit)], records)[0]
+            for key, unit in (('params', 1e6), ('mask_macs', 1e9))
+            for config in (name, base)
+        ]
+        rows.append([label, f'{side} × {side}', *pairs])
+    return markdown_table(head, rows, left=2)
+
+
+# ------------------------------------------------------------------- metafiles
+
+
+def update_metafile(text: str, records: Sequence[dict]) -> str:
+    """Enter what records show into a metafile; what else it says is kept.
+
+    ``Metadata`` gets parameters and multiply-accumulates with the image size
+    they are of, ``Results`` a list with the metrics of every plain test on the
+    validation set that the config is for. Figures that no record shows are
+    taken out.
+    """
+    comment = ''.join(
+        takewhile(lambda line: line.startswith('#'), text.splitlines(keepends=True))
+    )
+    content = yaml.safe_load(text)
+    for model in content['Models']:
+        _enter_cost(model, records)
+        _enter_results(model, records)
+    return comment + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def _enter_cost(model: dict, records: Sequence[dict]) -> None:
+    metadata = model['Metadata']
+    for key in ('Parameters (M)', 'GMACs', 'Image Size'):
+        metadata.pop(key, None)
+    for _, one in _measured(records):
+        if one['name'] == model['Name'] and 'forward_macs' in one:
+            metadata['Parameters (M)'] = round(one['params'] / 1e6, 2)
+            metadata['GMACs'] = round(one['forward_macs'] / 1e9, 2)
+            metadata['Image Size'] = '×'.join(map(str, one['size']))
+            return
+
+
+def _enter_results(model: dict, records: Sequence[dict]) -> None:
+    old = model['Results']
+    plain = {
+        key: value
+        for key, value in (old[0] if isinstance(old, list) else old).items()
+        if key != 'Metrics'
+    }
+    found = []
+    for about, other in _validation_sets():
+        if model['Name'] in configs_of(other):
+            metrics = {**about['metrics'], **about['also']}
+            for one in tests_of(model['Name'], records, other['data']):
+                found.append(
+                    {
+                        title: round(about['factor'] * one['result'][key], 2)
+                        for title, key in metrics.items()
+                        if one['result'].get(key) is not None
+                    }
+                )
+    model['Results'] = [{**plain, 'Metrics': metrics} for metrics in found] or [plain]
+
+
+def _validation_sets() -> Iterator[tuple[dict, dict]]:
+    """Each table of accuracies with itself and with its others."""
+    published = load_published()
+    for name in ('table1', 'table2'):
+        about = published[name]
+        for other in (about, *about['others']):
+            yield about, other
