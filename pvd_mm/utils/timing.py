@@ -1,0 +1,69 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The time of calls, candidates side by side.
+
+Times mean something only next to each other: on a busy machine all candidates must be
+busy with it. So they take turns, round by round, in one process.
+"""
+
+from collections.abc import Callable, Mapping
+
+from torch.utils.benchmark import timer
+
+
+def time_calls(action: Callable[[], object], number: int = 1) -> float:
+    """Seconds of a call, the mean of some in a row, with what they queue on a GPU.
+
+    What a call returns is freed before the next one.
+
+    Args:
+        action (Callable): What is called.
+        number (int): How often. Defaults to 1.
+    """
+    start = timer()
+    for _ in range(number):
+        action()
+    return (timer() - start) / number
+
+
+def take_turns(
+    actions: Mapping[str, Callable[[], object]],
+    rounds: int | Mapping[str, int],
+    number: int | Mapping[str, int] = 1,
+    warm_up: int = 0,
+    alternate: bool = False,
+    report: Callable[[str, float], None] | None = None,
+) -> dict[str, list[float]]:
+    """Time candidates in turn.
+
+    Args:
+        actions (Mapping): Name of a candidate to what is called.
+        rounds (int or Mapping): How many samples are taken, of all or of each. Who has
+            fewer than others sits rounds out, evenly, so that all medians are taken
+            over the same minutes.
+        number (int or Mapping): Calls of a sample, of all or of each. Defaults to 1.
+        warm_up (int): Untimed calls before each sample: what is timed then finds the
+            caches and the allocator as its own kind left them. Defaults to 0.
+        alternate (bool): Whether every other round is in reverse order, lest one
+            candidate always come first. Defaults to False.
+        report (Callable, optional): Called with the name and the seconds after each
+            sample. Defaults to None.
+
+    Returns:
+        dict[str, list[float]]: Name to the seconds of a call, a value for each sample.
+    """
+    rounds = rounds if isinstance(rounds, Mapping) else dict.fromkeys(actions, rounds)
+    number = number if isinstance(number, Mapping) else dict.fromkeys(actions, number)
+    samples = {name: [] for name in actions}
+    most = max(rounds.values(), default=0)
+    for turn in range(most):
+        names = list(actions)
+        for name in reversed(names) if alternate and turn % 2 else names:
+            taken = [(turn + n) * rounds[name] // most for n in (0, 1)]
+            if taken[0] == taken[1]:
+                continue
+            for _ in range(warm_up):
+                actions[name]()
+            samples[name].append(time_calls(actions[name], number[name]))
+            if report is not None:
+                report(name, samples[name][-1])
+    return samples
