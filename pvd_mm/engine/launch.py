@@ -19,11 +19,11 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from .registration import register_all_modules
 from pvd_mm.utils.files import check_folder
 from pvd_mm.utils.shipped_configs import find_shipped, missing_config_message
 
 from .checkpoint import LaunchError, check_checkpoint
+from .registration import register_all_modules
 
 __all__ = [
     'LaunchError',

@@ -62,7 +62,8 @@ def test_the_reference_has_every_public_name(site):
         f'pvd_mm.{name}.{module.name}'
         for name in MODULES
         for module in pkgutil.iter_modules(
-            importlib.import_module(f'pvd_mm.{name}').__path__)
+            importlib.import_module(f'pvd_mm.{name}').__path__
+        )
     }
     for name in LIBRARY:
         module = importlib.import_module(f'pvd_mm.{name}')

@@ -8,6 +8,7 @@ import ast
 import re
 
 import pytest
+
 from helpers.commands import ROOT
 
 # What a package may import of pvd_mm, beside itself and pvd_mm.version.
