@@ -7,6 +7,7 @@ from pvd_mm.ops import DynamicDeconv2d, DynamicDeconv2dPack
 
 from .association import PixelAssociation
 from .complexity import register_op
+from .config import decoder_config, refuse_decoder_arguments
 from .intermediate_maps import IntermediateMaps
 from .layers import ConcatConv
 from .step import DecodingStep
@@ -25,4 +26,6 @@ __all__ = [
     'IntermediateMaps',
     'PixelAssociation',
     'PixelVotingDecoder',
+    'decoder_config',
+    'refuse_decoder_arguments',
 ]
