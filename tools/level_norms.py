@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
         default=[],
         help='overrides, each of which is trained in turn after the plain '
         'config; join what belongs together with a semicolon, and name it in '
-        'front: "zero: model.decode_head.vote_start=zero"',
+        'front: "zero: model.decode_head.decoder.vote_start=zero"',
     )
     parser.add_argument(
         '--cfg-options',

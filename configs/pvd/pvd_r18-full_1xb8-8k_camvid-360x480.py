@@ -7,5 +7,5 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size={{_base_.crop_size}}),
     pretrained=None,
-    decode_head=dict(num_classes=11, vote_gain=8.0),
+    decode_head=dict(num_classes=11, decoder=dict(vote_gain=8.0)),
 )

@@ -18,7 +18,7 @@ from pvd_mm.ops.checks import (
 
 from .association import RELU, PixelAssociation
 from .layers import ConcatConv
-from .upsamplers import CONTROLS
+from .upsamplers import UPSAMPLERS
 
 
 class DecodingStep(BaseModule):
@@ -63,8 +63,8 @@ class DecodingStep(BaseModule):
             fusion: M = C + conv(act(norm(conv(B, C)))), so that what B says
             may depend on what C holds. Defaults to None, the paper's linear
             one.
-        upsampling (str): 'votes'; or a control in their place, 'bilinear' or
-            'carafe', see :mod:`pvd_mm.decoder.upsamplers`.
+        upsampling (str): 'votes', or what stands in their place: 'bilinear'
+            or 'carafe', see :mod:`pvd_mm.decoder.upsamplers`.
             Defaults to 'votes'.
         formulation (str): 'exact' or 'factored', see
             :func:`pvd_mm.ops.dynamic_deconv2d`. Defaults to 'exact'.
@@ -101,11 +101,13 @@ class DecodingStep(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         check_choice('formulation', formulation, FORMULATIONS)
-        check_choice('upsampling', upsampling, ('votes', *CONTROLS))
+        check_choice('upsampling', upsampling, ('votes', *UPSAMPLERS))
         check_odd('fuse_conv_size', fuse_conv_size)
         check_positive('vote_gain', vote_gain)
         check_backend(backend)  # refuses an unknown one
         gain = depth**-0.5
+        # Built whatever upsamples: it checks its arguments, and models that
+        # differ in ``upsampling`` alone get the same random weights elsewhere.
         association = PixelAssociation(
             in_channels,
             out_channels,
@@ -142,7 +144,8 @@ class DecodingStep(BaseModule):
         if upsampling == 'votes':
             self.association = association
         else:
-            self.control = CONTROLS[upsampling](out_channels)
+            # 'control' is its name in checkpoints
+            self.control = UPSAMPLERS[upsampling](out_channels)
         self.upsampling = upsampling
         self.kernel_size = kernel_size
         self.groups = groups
@@ -170,7 +173,8 @@ class DecodingStep(BaseModule):
         nn.init.zeros_(self.fuse.bias)
 
     def votes(self, fine: Tensor, coarse: Tensor, stride: int) -> Tensor:
-        """V from A and B; see :class:`PixelAssociation`."""
+        """V from A and B (Fig. 3b), see :class:`PixelAssociation`; else the
+        kernels of what upsamples in their place."""
         if self.upsampling != 'votes':
             return self.control.kernels(coarse, stride)
         return self.association(fine, coarse, stride)
@@ -192,11 +196,13 @@ class DecodingStep(BaseModule):
         size: tuple[int, int],
         stride: int,
     ) -> Tensor:
-        """D, of ``size`` (H_A, W_A), from B's :meth:`context`, C and V."""
+        """D, of ``size`` (H_A, W_A), from B's :meth:`context`, C and V
+        (Fig. 3d): fuse B and C to M, then deconvolve M by V."""
         change = context + self.fuse.part(1, decoded)
         if self.hidden is not None:
             change = self.hidden(change)
         fused = decoded + change
+
         # under autocast M and V may have left their layers in two dtypes
         votes = votes.to(fused.dtype)
         if self.upsampling != 'votes':

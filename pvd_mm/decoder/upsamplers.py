@@ -1,10 +1,10 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """What a decoder may upsample by in place of its votes, to see what the votes
-bring.
+bring: the controls of an experiment.
 
-A control has the two halves of a decoding step's upsampling: ``kernels`` from
-the coarse map, where a step makes its votes, and ``forward``, where it decodes
-by them. All else in the decoder stays as it is.
+An upsampler has the two halves of a decoding step: ``kernels`` from the coarse
+map B, where a step regresses its votes, and ``forward`` from M to D, where it
+decodes by them. All else in the decoder stays as it is.
 """
 
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 
-class BilinearControl(BaseModule):
+class BilinearUpsampler(BaseModule):
     """Bilinear interpolation; the identity where the size stays.
 
     Args:
@@ -33,7 +33,7 @@ class BilinearControl(BaseModule):
         return F.interpolate(fused, size, mode='bilinear', align_corners=False)
 
 
-class CarafeControl(BaseModule):
+class CarafeUpsampler(BaseModule):
     """Content-aware reassembly as in CARAFE (Wang et al. 2019): each pixel of
     the result gathers k×k pixels around its source, with softmax weights
     regressed from the coarse map. In plain torch, on every device.
@@ -95,4 +95,4 @@ class CarafeControl(BaseModule):
         return (windows * weights[:, None]).sum(2)
 
 
-CONTROLS = dict(bilinear=BilinearControl, carafe=CarafeControl)
+UPSAMPLERS = dict(bilinear=BilinearUpsampler, carafe=CarafeUpsampler)

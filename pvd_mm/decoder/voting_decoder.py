@@ -80,17 +80,17 @@ class PixelVotingDecoder(BaseModule):
         steps = _per_step(
             len(in_channels) - 1, dict(step, strides=strides, kernel_size=kernel_size)
         )
-        for one in steps:
-            stride = one.pop('strides')
+        for arguments in steps:
+            stride = arguments.pop('strides')
             if stride is not None:
-                # refuses what is bad
-                upsampling_kernel(one['kernel_size'], stride)
+                # raises if no window of this size has votes for it
+                upsampling_kernel(arguments['kernel_size'], stride)
         self.in_channels = tuple(in_channels)
         self.channels = channels
         self.strides = strides
         self.steps = ModuleList(
-            DecodingStep(fine, coarse, channels, depth=len(in_channels) - 1, **one)
-            for fine, coarse, one in zip(in_channels, in_channels[1:], steps)
+            DecodingStep(fine, coarse, channels, depth=len(steps), **arguments)
+            for fine, coarse, arguments in zip(in_channels, in_channels[1:], steps)
         )
 
     def _stride(self, level: int, fine: Sequence[int], coarse: Sequence[int]) -> int:
@@ -151,11 +151,11 @@ class PixelVotingDecoder(BaseModule):
         Raises:
             ValueError: If the maps don't fit ``in_channels`` or the strides.
         """
-        found = tuple(z.size(1) for z in maps)
-        if found != self.in_channels[first : first + len(maps)]:
+        channels = tuple(z.size(1) for z in maps)
+        if channels != self.in_channels[first : first + len(maps)]:
             raise ValueError(
                 f'in_channels={list(self.in_channels)} do not fit maps of '
-                f'{list(found)} channels, the first of level {first}'
+                f'{list(channels)} channels, the first of level {first}'
             )
         return [
             step.votes(fine, coarse, stride)
@@ -203,14 +203,10 @@ class PixelVotingDecoder(BaseModule):
         sizes = [tuple(size), *(sizes_of(c)[2:] for c in contexts)]
         decoded = [top]
         for i in reversed(range(len(votes))):
-            level = first + i
-            stride = self._stride(level, sizes[i], sizes[i + 1])
-            decoded.insert(
-                0,
-                self.steps[level].decode(
-                    contexts[i], decoded[0], votes[i], sizes[i], stride
-                ),
-            )
+            step = self.steps[first + i]
+            stride = self._stride(first + i, sizes[i], sizes[i + 1])
+            finer = step.decode(contexts[i], decoded[0], votes[i], sizes[i], stride)
+            decoded.insert(0, finer)
         return decoded
 
     def forward(self, maps: Sequence[Tensor], top: Tensor) -> list[Tensor]:

@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""The instance wing: importing it registers everything in mmdet."""
+"""What registers in mmdet, on import: backbones, detector, RoI head, mask head,
+data sets and the boundary metric."""
 
 from .backbones import NarrowResLayer, PVDResNet, PVDResNetV1d, PVDResNeXt
 from .boundary_ap import BoundaryAPMetric

@@ -12,20 +12,20 @@ from pvd_mm.decoder.intermediate_maps import IntermediateMaps
 
 @MODELS.register_module()
 class PVDResNet(IntermediateMaps, ResNet):
-    """mmdet's ``ResNet`` with the taps of
-    :class:`pvd_mm.decoder.IntermediateMaps`."""
-
-
-@MODELS.register_module()
-class PVDResNetV1d(IntermediateMaps, ResNetV1d):
-    """mmdet's ``ResNetV1d`` (deep stem, average down-sampling) with the taps
+    """mmdet's ``ResNet`` that hands out the maps
     of :class:`pvd_mm.decoder.IntermediateMaps`."""
 
 
 @MODELS.register_module()
+class PVDResNetV1d(IntermediateMaps, ResNetV1d):
+    """mmdet's ``ResNetV1d`` (deep stem, average down-sampling) that hands out
+    the maps of :class:`pvd_mm.decoder.IntermediateMaps`."""
+
+
+@MODELS.register_module()
 class PVDResNeXt(IntermediateMaps, ResNeXt):
-    """mmdet's ``ResNeXt`` with the taps of
-    :class:`pvd_mm.decoder.IntermediateMaps`."""
+    """mmdet's ``ResNeXt`` that hands out the maps
+    of :class:`pvd_mm.decoder.IntermediateMaps`."""
 
 
 @MODELS.register_module()

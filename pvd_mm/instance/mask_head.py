@@ -12,15 +12,15 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import Tensor
 
-from pvd_mm.decoder import PixelVotingDecoder
+from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
 from pvd_mm.ops.checks import check_choice, check_not_negative
 
 VOTES_FROM = ('image', 'roi')
 
 
-class _OfImages(NamedTuple):
-    """What is cropped per RoI: maps, and what the steps between them have,
-    ``votes`` only if they are not regressed on crops."""
+class ImageFeatures(NamedTuple):
+    """What is computed once per image and cropped per RoI: its maps, what they
+    add to the fused M, and the votes, unless these are regressed on crops."""
 
     maps: Sequence[Tensor]
     contexts: Sequence[Tensor]
@@ -82,20 +82,22 @@ class PVDMaskHead(FCNMaskHead):
         roi_feat_size (int): Side of the primary mask. Defaults to 7.
         finest_stride (int): Stride of z_0, in pixels of the image.
             Defaults to 4.
-        strides (Sequence[int], optional): Strides between consecutive maps.
-            Defaults to None, which is 2 for each.
         votes_from (str): 'image' or 'roi', see above. Defaults to 'image'.
         sampling_ratio (int): Of the cropping RoIAlign: samples per side of a
             cell, 0 for as many as pixels. Defaults to 0.
         coarse_loss_weight (float): Weight of the mask losses at the sides
             before the last; 0 for none. Defaults to 0.
         loss_mask (dict, optional): The mask loss. Defaults to cross entropy.
-        **decoder: ``kernel_size``, ``groups``, ``vote_channels``,
-            ``vote_norm``, ``vote_start``, ``formulation``, ``backend``,
-            ``norm_cfg``, ``act_cfg``, … of
-            :class:`pvd_mm.decoder.PixelVotingDecoder`.
+        decoder (dict, optional): Arguments of the decoder, see
+            :class:`pvd_mm.decoder.PixelVotingDecoder`: ``kernel_size``,
+            ``vote_channels``, ``formulation`` and so on. ``strides`` are 2
+            for each step unless they are given here. With ``type`` it is
+            another decoder of the registry, of the same interface. Defaults
+            to None.
 
     Raises:
+        TypeError: If an argument of the decoder is given outside of
+            ``decoder``, or an argument is unknown.
         ValueError: If an argument is out of range, or ``mask_size`` is no
             side that the steps lead to.
     """
@@ -108,14 +110,19 @@ class PVDMaskHead(FCNMaskHead):
         mask_size: int = 56,
         roi_feat_size: int = 7,
         finest_stride: int = 4,
-        strides: Sequence[int] | None = None,
         votes_from: str = 'image',
         sampling_ratio: int = 0,
         coarse_loss_weight: float = 0.0,
         loss_mask: dict | None = None,
+        decoder: dict | None = None,
         init_cfg: dict | None = None,
-        **decoder,
+        **kwargs,
     ) -> None:
+        refuse_decoder_arguments(type(self).__name__, kwargs, decoder)
+        if kwargs:
+            raise TypeError(
+                f'{type(self).__name__} got unexpected arguments: {", ".join(kwargs)}'
+            )
         # The contract is FCNMaskHead's, its layers are not.
         super().__init__(
             num_convs=0,
@@ -135,12 +142,10 @@ class PVDMaskHead(FCNMaskHead):
                 f'finest_stride must be a number of pixels, but got {finest_stride}'
             )
         check_not_negative('coarse_loss_weight', coarse_loss_weight)
-        self.decoder = PixelVotingDecoder(
-            in_channels,
-            1 if class_agnostic else num_classes,
-            strides=strides or [2] * (len(in_channels) - 1),
-            **decoder,
-        )
+        cfg = decoder_config(decoder, in_channels, 1 if class_agnostic else num_classes)
+        if cfg.get('strides') is None:  # a RoI's sides follow from them
+            cfg['strides'] = [2] * (len(in_channels) - 1)
+        self.decoder = MODELS.build(cfg)
         self.mask_size = mask_size
         self.votes_from = votes_from
         self.sampling_ratio = sampling_ratio
@@ -235,11 +240,9 @@ class PVDMaskHead(FCNMaskHead):
             raise ValueError(
                 f'the RoI extractor works on a map of stride {stride}, but '
                 f"the mask head's maps have the strides {self.map_strides} "
-                '(finest_stride and strides)'
+                '(finest_stride and decoder.strides)'
             )
-        return max(
-            level for level, found in enumerate(self.map_strides) if found == stride
-        )
+        return max(level for level, own in enumerate(self.map_strides) if own == stride)
 
     def forward(
         self,
@@ -272,7 +275,7 @@ class PVDMaskHead(FCNMaskHead):
             ValueError: If the maps don't fit ``in_channels``.
         """
         maps = self._select_maps(maps, roi_maps)
-        images = self._of_images(maps)
+        images = self._image_features(maps)
         dtype = torch.promote_types(primary.dtype, torch.float)
         inside = []
         if roi_maps is not None:
@@ -282,7 +285,7 @@ class PVDMaskHead(FCNMaskHead):
         else:
             decoded = self._decode_by_level(primary.to(dtype), rois, starts, images)
         sides = sorted(set(self._sides(self.top, self.roi_feat_size[0])), reverse=True)
-        masks = self._at([*decoded, *inside], sides)
+        masks = self._at_sides([*decoded, *inside], sides)
         return [y.to(dtype) for y in masks]
 
     def _select_maps(
@@ -299,10 +302,10 @@ class PVDMaskHead(FCNMaskHead):
             )
         return maps
 
-    def _of_images(self, maps: Sequence[Tensor]) -> _OfImages:
+    def _image_features(self, maps: Sequence[Tensor]) -> ImageFeatures:
         """What is computed once per image."""
         votes = self.decoder.votes(maps) if self.votes_from == 'image' else None
-        return _OfImages(maps, self.decoder.contexts(maps[1:]), votes)
+        return ImageFeatures(maps, self.decoder.contexts(maps[1:]), votes)
 
     def _crop(self, x: Tensor, rois: Tensor, level: int, side: int) -> Tensor:
         """A map of a level at the grid of each RoI, (R, C, side, side)."""
@@ -334,7 +337,7 @@ class PVDMaskHead(FCNMaskHead):
         )
 
     def _decode_by_level(
-        self, primary: Tensor, rois: Tensor, starts: Tensor, images: _OfImages
+        self, primary: Tensor, rois: Tensor, starts: Tensor, images: ImageFeatures
     ) -> list[Tensor]:
         """Decode RoIs of several start levels; masks of every side."""
         top, side = len(images.maps) - 1, primary.size(-1)
@@ -346,23 +349,24 @@ class PVDMaskHead(FCNMaskHead):
             where = (starts == start).nonzero().squeeze(1)
             if len(where) == 0 and not self.training:
                 continue
-            found = self._decode(primary[where], rois[where], start, images)
-            for result, masks in zip(decoded, self._at(found, sides)):
-                result[where] = masks.to(result.dtype)
+            masks = self._decode(primary[where], rois[where], start, images)
+            for result, part in zip(decoded, self._at_sides(masks, sides)):
+                result[where] = part.to(result.dtype)
         return decoded
 
     def _decode(
-        self, primary: Tensor, rois: Tensor, start: int, images: _OfImages
+        self, primary: Tensor, rois: Tensor, start: int, images: ImageFeatures
     ) -> list[Tensor]:
         """Decode RoIs that start at one level; y_l, finest first."""
         sides = self._sides(start, primary.size(-1))
         first = start + 1 - len(sides)
 
-        def crop(what: Sequence[Tensor], level: int) -> list[Tensor]:
-            """What is of the levels from this one to the start, per RoI."""
+        def crop(maps: Sequence[Tensor], finest: int) -> list[Tensor]:
+            """Maps of the levels from ``finest`` on, at the RoIs' grids."""
+            grids = sides[finest - first :]
             return [
-                self._crop(x, rois, at, side)
-                for at, (x, side) in enumerate(zip(what, sides[level - first :]), level)
+                self._crop(x, rois, level, side)
+                for level, (x, side) in enumerate(zip(maps, grids), finest)
             ]
 
         # those of a step are at the grid of its coarse end
@@ -377,7 +381,9 @@ class PVDMaskHead(FCNMaskHead):
             contexts, votes, primary, (sides[0], sides[0]), first
         )
 
-    def _at(self, decoded: Sequence[Tensor], sides: Sequence[int]) -> list[Tensor]:
+    def _at_sides(
+        self, decoded: Sequence[Tensor], sides: Sequence[int]
+    ) -> list[Tensor]:
         """The masks at these sides: the finest map of a side, or, where
         decoding ends before, the last one interpolated."""
         by_side = {}

@@ -99,7 +99,7 @@ class PVDRoIHead(StandardRoIHead):
             raise ValueError(
                 f'mask_size={self.mask_head.mask_size} is reached before the '
                 f"mask head's first {unused} maps: leave them out of its "
-                'in_channels (and strides), and set finest_stride='
+                'in_channels (and decoder.strides), and set finest_stride='
                 f'{self.mask_head.map_strides[unused]}'
             )
 
@@ -122,7 +122,7 @@ class PVDRoIHead(StandardRoIHead):
                     f'mask_size={head.mask_size} is reached, but the maps of '
                     f'the strides {head.map_strides} have '
                     f'{len(levels)}: give the mask head finer maps '
-                    '(in_channels, strides and finest_stride)'
+                    '(in_channels, decoder.strides and finest_stride)'
                 )
             return levels
         if self.with_shared_head:

@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""The semantic wing: importing it registers everything in mmseg."""
+"""What registers in mmseg, on import: backbones, decode head, data sets and the
+boundary metric."""
 
 from .backbones import PVDResNet, PVDResNetV1c, PVDResNetV1d, PVDResNeXt
 from .boundary_iou import BoundaryIoUMetric

@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn import ModuleList
 
-from pvd_mm.decoder import PixelVotingDecoder
+from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
 from pvd_mm.ops.checks import check_not_negative
 
 from .pyramid_context import PyramidContext
@@ -43,42 +43,26 @@ class PVDHead(BaseDecodeHead):
             these are. Defaults to None, which is all.
         channels (int, optional): Channels of the decoded map. Defaults to
             None, which decodes class logits, as the paper does.
-        strides (Sequence[int], optional): Strides between consecutive maps.
-            Defaults to None: read off their shapes.
-        kernel_size (int): Side k of the votes' window. Defaults to 3.
-        groups (int): Groups of decoded channels with votes of their own; must
-            divide the decoded channels. Defaults to 1.
-        vote_channels (int, optional): Width of the pixel association modules.
-            Defaults to None, the paper's: as wide as the maps.
-        vote_norm (str): 'none', 'softmax', 'sigmoid' or 'tanh'.
-            Defaults to 'none'.
-        vote_start (str): 'identity', 'zero' or 'random'.
-            Defaults to 'identity'.
-        vote_conv_size (int): Side of the convolution of the finer map in a
-            pixel association module. Defaults to 1, the paper's.
-        vote_gain (float): How fast the votes move from their start. Defaults
-            to 1, at which a chain of 16 steps is stable.
-        fuse_conv_size (int): Side of the convolution that fuses a map with
-            what is decoded. Defaults to 1, the paper's.
-        fuse_channels (int, optional): Channels of a hidden layer in that
-            fusion. Defaults to None, the paper's linear one.
         context_channels (int, optional): Channels of a
             :class:`.PyramidContext` on z_L, from which y_L is made. Defaults
             to None: from z_L itself, as in the paper.
         coarse_loss_weight (float): Weight of the losses of the coarser
             y_1 … y_L, each against the labels at its own pixels. Defaults to
             0: the finest alone, as in the paper.
-        upsampling (str): 'votes', or a control in their place: 'bilinear' or
-            'carafe'. Defaults to 'votes'.
-        formulation (str): 'exact' or 'factored'. Defaults to 'exact'.
-        backend (str): Backend of the op. Defaults to 'auto'.
-        **kwargs: Arguments of mmseg's ``BaseDecodeHead``; ``norm_cfg`` and
-            ``act_cfg`` hold for the pixel association modules too.
+        decoder (dict, optional): Arguments of the decoder, see
+            :class:`pvd_mm.decoder.PixelVotingDecoder`: ``kernel_size``,
+            ``vote_channels``, ``formulation`` and so on. ``norm_cfg`` and
+            ``act_cfg`` are the head's unless they are given here. With
+            ``type`` it is another decoder of the registry, of the same
+            interface. Defaults to None, the paper's.
+        **kwargs: Arguments of mmseg's ``BaseDecodeHead``.
 
     Raises:
+        TypeError: If ``in_channels`` is no list, or an argument of the decoder
+            is given outside of ``decoder``.
         ValueError: If an argument is out of range, or, at the first forward
             pass, if the backbone's maps don't fit ``in_channels``,
-            ``in_index`` or ``strides``.
+            ``in_index`` or the decoder's ``strides``.
     """
 
     def __init__(
@@ -87,23 +71,14 @@ class PVDHead(BaseDecodeHead):
         *,
         in_index: Sequence[int] | None = None,
         channels: int | None = None,
-        strides: Sequence[int] | None = None,
-        kernel_size: int = 3,
-        groups: int = 1,
-        vote_channels: int | None = None,
-        vote_norm: str = 'none',
-        vote_start: str = 'identity',
-        vote_conv_size: int = 1,
-        vote_gain: float = 1.0,
-        fuse_conv_size: int = 1,
-        fuse_channels: int | None = None,
         context_channels: int | None = None,
         coarse_loss_weight: float = 0.0,
-        upsampling: str = 'votes',
-        formulation: str = 'exact',
-        backend: str = 'auto',
+        decoder: dict | None = None,
         **kwargs,
     ) -> None:
+        refuse_decoder_arguments(
+            type(self).__name__, kwargs, decoder, own=('norm_cfg', 'act_cfg')
+        )
         if not isinstance(in_channels, (list, tuple)):
             raise TypeError(
                 'in_channels must list the channels of the maps '
@@ -135,41 +110,31 @@ class PVDHead(BaseDecodeHead):
             self.embed = ConvModule(
                 top_channels, channels, 1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg
             )
-        self.decoder = PixelVotingDecoder(
-            in_channels,
-            self.out_channels if self.decodes_logits else channels,
-            strides=strides,
-            kernel_size=kernel_size,
-            groups=groups,
-            vote_channels=vote_channels,
-            vote_norm=vote_norm,
-            vote_start=vote_start,
-            vote_conv_size=vote_conv_size,
-            vote_gain=vote_gain,
-            fuse_conv_size=fuse_conv_size,
-            fuse_channels=fuse_channels,
-            upsampling=upsampling,
-            formulation=formulation,
-            backend=backend,
-            norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg,
+        self.decoder = MODELS.build(
+            decoder_config(
+                decoder,
+                in_channels,
+                self.out_channels if self.decodes_logits else channels,
+                norm_cfg=self.norm_cfg,
+                act_cfg=self.act_cfg,
+            )
         )
 
     def _check_maps(self, inputs: Sequence[Tensor]) -> None:
         """Say at once what doesn't fit between backbone and head."""
-        found = [x.size(1) for x in inputs]
+        widths = [x.size(1) for x in inputs]
         if self._takes_all_maps:
-            fits = found == list(self.in_channels)
+            fits = widths == list(self.in_channels)
         else:
             fits = all(
-                -len(found) <= index < len(found) and found[index] == width
+                -len(widths) <= index < len(widths) and widths[index] == width
                 for index, width in zip(self.in_index, self.in_channels)
             )
         if not fits:
             raise ValueError(
                 f'in_channels={list(self.in_channels)} with in_index='
                 f'{None if self._takes_all_maps else list(self.in_index)} '
-                f'does not fit the backbone, whose maps have {found} channels'
+                f'does not fit the backbone, whose maps have {widths} channels'
             )
 
     def _decode(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:

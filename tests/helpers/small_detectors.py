@@ -50,9 +50,11 @@ FPN = dict(
 )
 
 HEADS = {
-    'pvd-mask-rcnn_r18-c4': dict(in_channels=[8, 16, 32, 64], vote_channels=4),
+    'pvd-mask-rcnn_r18-c4': dict(
+        in_channels=[8, 16, 32, 64], decoder=dict(vote_channels=4)
+    ),
     'pvd-mask-rcnn_r18-fpn': dict(
-        in_channels=[3, 8, 8, 8, 16, 32, 64], vote_channels=4
+        in_channels=[3, 8, 8, 8, 16, 32, 64], decoder=dict(vote_channels=4)
     ),
     'mask-rcnn_r18-c4': dict(in_channels=64, conv_out_channels=8),
     'mask-rcnn_r18-fpn': dict(in_channels=16, conv_out_channels=8),
@@ -65,7 +67,7 @@ BY_SIZE = {
         'backbone.type': 'PVDResNet',
         'backbone.finest_stride': 1,
         'roi_head.mask_head.in_channels': [3, 8, 8, 8, 16, 32, 64],
-        'roi_head.mask_head.strides': [2, 2, 1, 2, 2, 2],
+        'roi_head.mask_head.decoder.strides': [2, 2, 1, 2, 2, 2],
         'roi_head.mask_head.finest_stride': 1,
     },
     PVD[1]: {'roi_head.start_level': 'size'},

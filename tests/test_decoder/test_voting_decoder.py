@@ -263,7 +263,7 @@ def test_hidden_layer_of_the_fusion_by_hand(size):
     assert (expected - decoded).std() < 0.1
 
 
-def test_bilinear_control_is_interpolation():
+def test_bilinear_upsampler_is_interpolation():
     """The same decoder but for the votes, and none of their parameters."""
     channels, sizes = [4, 5, 6], [(15, 12), (8, 6), (8, 6)]
     decoder = PixelVotingDecoder(channels, 3, upsampling='bilinear')
@@ -279,7 +279,7 @@ def test_bilinear_control_is_interpolation():
 
 
 @pytest.mark.parametrize('stride', (1, 2))
-def test_carafe_control_gathers_with_a_softmax(stride):
+def test_carafe_upsampler_gathers_with_a_softmax(stride):
     """Pixel by pixel as the CARAFE paper's eqs. 1 and 4 have it."""
     step = DecodingStep(4, 6, 3, upsampling='carafe').double()
     torch.nn.init.normal_(step.control.encode.weight)

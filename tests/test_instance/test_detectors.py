@@ -124,7 +124,7 @@ def test_a_detector_of_one_s_own():
             ),
             'neck.in_channels': channels,
             'roi_head.mask_head.in_channels': channels,
-            'roi_head.mask_head.strides': [2, 2, 2],
+            'roi_head.mask_head.decoder.strides': [2, 2, 2],
             'roi_head.mask_head.finest_stride': 4,
         },
     )

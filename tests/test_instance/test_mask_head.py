@@ -8,18 +8,25 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.registry import MODELS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from helpers.commands import ROOT
+from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.instance import PVDMaskHead
 from pvd_mm.ops import upsampling_kernel
 
 CLASSES = 3
 C4 = dict(in_channels=[4, 5, 6, 7])
 # from the stem's convolution on: the strides are 2, 4, 4, 8, 16, 32
-FPN = dict(in_channels=[4, 5, 5, 6, 7, 8], strides=[2, 1, 2, 2, 2], finest_stride=2)
+FPN = dict(
+    in_channels=[4, 5, 5, 6, 7, 8],
+    decoder=dict(strides=[2, 1, 2, 2, 2]),
+    finest_stride=2,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +35,11 @@ def _scope():
     init_default_scope('mmdet')
 
 
-def mask_head(base=C4, start=False, dtype=torch.double, **kwargs):
+def mask_head(base=C4, start=False, dtype=torch.double, decoder=None, **kwargs):
     """At random weights, or as before training but for what is fused in."""
+    decoder = {**dict(vote_channels=3), **base.get('decoder', {}), **(decoder or {})}
     head = PVDMaskHead(
-        **{**dict(num_classes=CLASSES, vote_channels=3), **base, **kwargs}
+        **{**dict(num_classes=CLASSES), **base, **kwargs, 'decoder': decoder}
     ).to(dtype)
     for name, parameter in head.named_parameters():
         if not start:
@@ -137,11 +145,11 @@ def slices(maps, head, roi):
     'options',
     [
         dict(),
-        dict(groups=CLASSES, vote_norm='softmax'),
-        dict(kernel_size=5),
-        dict(formulation='factored'),
+        dict(decoder=dict(groups=CLASSES, vote_norm='softmax')),
+        dict(decoder=dict(kernel_size=5)),
+        dict(decoder=dict(formulation='factored')),
         dict(class_agnostic=True),
-        dict(upsampling='bilinear'),
+        dict(decoder=dict(upsampling='bilinear')),
     ],
 )
 def test_on_the_pixel_grid_cropping_is_slicing(votes_from, options):
@@ -184,7 +192,9 @@ def test_on_the_pixel_grid_cropping_is_slicing(votes_from, options):
 
 # the same, and the image
 FINE = dict(
-    in_channels=[3, 4, 5, 5, 6, 7, 8], strides=[2, 2, 1, 2, 2, 2], finest_stride=1
+    in_channels=[3, 4, 5, 5, 6, 7, 8],
+    decoder=dict(strides=[2, 2, 1, 2, 2, 2]),
+    finest_stride=1,
 )
 
 
@@ -336,7 +346,9 @@ EXTENSIONS = [
 @pytest.mark.parametrize('inside', (False, True))
 def test_extensions_of_the_decoder(options, inside):
     """A constant stays one as before training; every parameter learns."""
-    head = mask_head(C4 if inside else FPN, start=True, dtype=torch.float, **options)
+    head = mask_head(
+        C4 if inside else FPN, start=True, dtype=torch.float, decoder=options
+    )
     maps = [z.float() for z in image_maps(head)[: -1 if inside else None]]
     rois = boxes((0, 100.2, 9.9, 140.0)).float()
     roi_maps = inside_of(rois, head) if inside else None
@@ -411,7 +423,10 @@ def test_every_parameter_has_a_gradient(votes_from, inside, number):
 
 def test_gradients():
     head = mask_head(
-        dict(in_channels=[2, 2, 2]), num_classes=2, mask_size=28, vote_channels=2
+        dict(in_channels=[2, 2, 2]),
+        num_classes=2,
+        mask_size=28,
+        decoder=dict(vote_channels=2),
     )
     maps = [z.requires_grad_() for z in image_maps(head, (32, 24), 1)]
     rois = boxes((0, 2.3, 3.1, 20.0))
@@ -453,18 +468,76 @@ def test_lower_precision(low):
         ),
         (dict(mask_size=112), 'at most 56, but got 112'),
         (dict(roi_feat_size=8), 'at most 64, but got 56'),
-        (dict(strides=[2, 2]), 'one entry for each of the 3 steps'),
-        (dict(strides=[2, 4, 2]), 'stride'),
+        (dict(decoder=dict(strides=[2, 2])), 'one entry for each of the 3 steps'),
+        (dict(decoder=dict(strides=[2, 4, 2])), 'stride'),
         (dict(in_channels=[4]), 'at least two maps'),
         (dict(finest_stride=0), 'finest_stride must be .* but got 0'),
         (dict(votes_from='images'), "votes_from must be .*'image'.*'images'"),
         (dict(coarse_loss_weight=-1), 'coarse_loss_weight must not be negative'),
-        (dict(formulation='exactly'), 'formulation'),
+        (dict(decoder=dict(formulation='exactly')), 'formulation'),
     ],
 )
 def test_arguments_that_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         mask_head(**changes)
+
+
+def test_an_old_config_is_told_the_new_one():
+    old = dict(strides=[2, 1, 2], norm_cfg=dict(type='BN'))
+    with pytest.raises(TypeError) as error:
+        PVDMaskHead([4, 5, 6, 7], **old, decoder=dict(groups=3))
+    assert str(error.value) == (
+        'PVDMaskHead takes the arguments of its decoder in one dict. In place of\n'
+        "    strides=[2, 1, 2], norm_cfg={'type': 'BN'}\n"
+        'write\n'
+        "    decoder=dict(groups=3, strides=[2, 1, 2], norm_cfg={'type': 'BN'})"
+    )
+    with pytest.raises(TypeError, match='PVDMaskHead got .* arguments: num_convs, x'):
+        PVDMaskHead([4, 5, 6, 7], num_convs=4, x=1)
+    with pytest.raises(ValueError, match='decoder must not name channels'):
+        PVDMaskHead([4, 5, 6, 7], decoder=dict(channels=3))
+
+
+@pytest.mark.parametrize('strides', (None, [2, 2, 2]))
+def test_strides_are_2_unless_they_are_given(strides):
+    assert mask_head(decoder=dict(strides=strides)).map_strides == [4, 8, 16, 32]
+
+
+def test_a_decoder_of_ones_own():
+    @MODELS.register_module(force=True)
+    class Mine(PixelVotingDecoder):
+        pass
+
+    assert type(mask_head(decoder=dict(type='Mine')).decoder) is Mine
+
+
+def test_a_checkpoint_of_before_the_decoder_had_a_dict():
+    """Written by PVDMaskHead with these arguments, with random weights in all."""
+    old = torch.load(ROOT / 'tests/data/pvd_mask_head.pth')
+    head = PVDMaskHead(
+        [4, 5, 6, 7],
+        num_classes=3,
+        mask_size=14,
+        finest_stride=8,
+        decoder=dict(
+            strides=[1, 1, 2],
+            vote_channels=3,
+            vote_norm='softmax',
+            norm_cfg=dict(type='GN', num_groups=1),
+        ),
+    )
+    head.load_state_dict(old['state_dict'])
+    generator = torch.Generator().manual_seed(old['seed'])
+    sizes = [(16, 12)] * 3 + [(8, 6)]
+    maps = [
+        torch.randn(2, channels, *size, generator=generator)
+        for channels, size in zip(head.decoder.in_channels, sizes)
+    ]
+    primary = torch.randn(2, 3, 7, 7, generator=torch.Generator().manual_seed(3))
+    rois = torch.tensor([[0, 3.3, 8.0, 60.0, 81.0], [1, 20.0, 9.9, 90.0, 120.0]])
+    with torch.no_grad():
+        masks = head(primary, rois, 3, maps)
+    torch.testing.assert_close(masks[0], old['output'])
 
 
 def test_maps_that_are_refused():

@@ -252,7 +252,7 @@ def test_heads_that_do_not_fit(changes, kind, message):
 
 def test_strides_that_do_not_fit():
     with pytest.raises(ValueError, match='stride 32, but the mask head'):
-        detector(FPN, **{'roi_head.mask_head.strides': [2, 1, 1, 2, 2, 2]})
+        detector(FPN, **{'roi_head.mask_head.decoder.strides': [2, 1, 1, 2, 2, 2]})
 
 
 def test_a_detector_that_keeps_the_maps_to_itself():

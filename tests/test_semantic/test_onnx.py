@@ -24,7 +24,10 @@ def test_head(formulation, tmp_path):
     """Standard operators, dynamic height and width, equal logits."""
     torch.manual_seed(0)
     head = PVDHead(
-        [4, 6, 8], num_classes=5, formulation=formulation, norm_cfg=dict(type='BN')
+        [4, 6, 8],
+        num_classes=5,
+        decoder=dict(formulation=formulation),
+        norm_cfg=dict(type='BN'),
     ).eval()
     for step in head.decoder.steps:
         torch.nn.init.normal_(step.association.conv_votes.weight)

@@ -13,7 +13,9 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
-import pvd_mm.semantic  # noqa: F401
+from helpers.commands import ROOT
+from pvd_mm.decoder import PixelVotingDecoder
+from pvd_mm.semantic import PVDHead
 
 CLASSES = 5
 
@@ -101,16 +103,16 @@ def predict(model, data):
     'backbone,head',
     [
         (dict(), dict()),
-        (dict(), dict(formulation='factored', vote_norm='softmax')),
-        (dict(), dict(vote_channels=4, kernel_size=5)),
-        (dict(), dict(channels=6, groups=3)),
-        (dict(), dict(vote_conv_size=3, fuse_conv_size=3)),
-        (dict(), dict(fuse_channels=6)),
+        (dict(), dict(decoder=dict(formulation='factored', vote_norm='softmax'))),
+        (dict(), dict(decoder=dict(vote_channels=4, kernel_size=5))),
+        (dict(), dict(channels=6, decoder=dict(groups=3))),
+        (dict(), dict(decoder=dict(vote_conv_size=3, fuse_conv_size=3))),
+        (dict(), dict(decoder=dict(fuse_channels=6))),
         (dict(), dict(context_channels=8)),
         (dict(), dict(context_channels=8, channels=6)),
-        (dict(), dict(upsampling='bilinear')),
-        (dict(), dict(upsampling='carafe')),
-        (dict(), dict(groups=CLASSES, vote_norm='tanh')),
+        (dict(), dict(decoder=dict(upsampling='bilinear'))),
+        (dict(), dict(decoder=dict(upsampling='carafe'))),
+        (dict(), dict(decoder=dict(groups=CLASSES, vote_norm='tanh'))),
         (
             dict(granularity='block'),
             dict(in_channels=[8] * 3 + [16] * 2 + [32] * 2 + [64] * 2),
@@ -121,8 +123,7 @@ def predict(model, data):
             dict(
                 in_channels=[8, 16, 64],
                 in_index=[1, 2, -1],
-                strides=[2, 4],
-                kernel_size=5,
+                decoder=dict(strides=[2, 4], kernel_size=5),
             ),
         ),
     ],
@@ -291,15 +292,90 @@ def test_it_learns():
     [
         (dict(in_channels=64), TypeError, 'in_channels must list'),
         (dict(in_channels=[64]), ValueError, 'at least two maps'),
-        (dict(strides=[2]), ValueError, 'one entry for each of the 4 steps'),
-        (dict(groups=2), ValueError, 'groups must divide the 5 decoded channels'),
-        (dict(vote_norm='x'), ValueError, 'vote_norm must be one of'),
-        (dict(backend='x'), ValueError, 'backend must be one of'),
+        (
+            dict(decoder=dict(strides=[2])),
+            ValueError,
+            'one entry for each of the 4 steps',
+        ),
+        (
+            dict(decoder=dict(groups=2)),
+            ValueError,
+            'groups must divide the 5 decoded channels',
+        ),
+        (dict(decoder=dict(vote_norm='x')), ValueError, 'vote_norm must be one of'),
+        (dict(decoder=dict(backend='x')), ValueError, 'backend must be one of'),
     ],
 )
 def test_bad_arguments(head, error, message):
     with pytest.raises(error, match=message):
         segmentor(head=head)
+
+
+def test_an_old_config_is_told_the_new_one():
+    """In a model's config, together with overrides of the new form."""
+    head = dict(vote_channels=4, strides=[1, 2, 2, 2], decoder=dict(groups=5))
+    with pytest.raises(TypeError) as error:
+        segmentor(head=head)
+    assert str(error.value) == (
+        'PVDHead takes the arguments of its decoder in one dict. In place of\n'
+        '    vote_channels=4, strides=[1, 2, 2, 2]\n'
+        'write\n'
+        '    decoder=dict(groups=5, vote_channels=4, strides=[1, 2, 2, 2])'
+    )
+    with pytest.raises(TypeError, match="unexpected keyword argument 'vote_width'"):
+        segmentor(head=dict(vote_width=4))
+
+
+def test_normalisation_of_the_decoder():
+    """The head's, unless the decoder has its own."""
+    for decoder, kind in (({}, 'SyncBatchNorm'), (dict(norm_cfg=None), 'NoneType')):
+        head = segmentor(head=dict(decoder=decoder)).decode_head
+        assert type(head.decoder.steps[0].association.conv_in.norm).__name__ == kind
+
+
+def test_a_decoder_of_ones_own():
+    @MODELS.register_module(force=True)
+    class FrozenVotes(PixelVotingDecoder):
+        def votes(self, maps, first=0):
+            return [votes.detach() for votes in super().votes(maps, first)]
+
+    model = segmentor(head=dict(decoder=dict(type='FrozenVotes', vote_channels=4)))
+    losses(model)['decode.loss_ce'].backward()
+    step = model.decode_head.decoder.steps[0]
+    assert step.association.conv_votes.weight.shape[:2] == (9, 8)
+    assert step.association.conv_votes.weight.grad is None
+    assert step.fuse.weight.grad.any()
+
+
+def test_a_checkpoint_of_before_the_decoder_had_a_dict():
+    """Written by PVDHead with these arguments, with random weights in all."""
+    old = torch.load(ROOT / 'tests/data/pvd_head.pth')
+    head = PVDHead(
+        [3, 4, 6, 8],
+        num_classes=5,
+        context_channels=8,
+        decoder=dict(
+            strides=[2, 1, 2],
+            kernel_size=[5, 3, 3],
+            groups=5,
+            vote_channels=[2, 3, 3],
+            vote_norm='tanh',
+            vote_conv_size=3,
+            vote_gain=2.0,
+            fuse_conv_size=[1, 3, 3],
+            fuse_channels=[None, 4, None],
+        ),
+        norm_cfg=dict(type='BN'),
+    )
+    head.load_state_dict(old['state_dict'])
+    generator = torch.Generator().manual_seed(old['seed'])
+    sizes = (11, 14), (6, 7), (6, 7), (3, 4)
+    maps = [
+        torch.randn(2, channels, *size, generator=generator)
+        for channels, size in zip(head.in_channels, sizes)
+    ]
+    with torch.no_grad():
+        torch.testing.assert_close(head.eval()(maps), old['output'])
 
 
 @pytest.mark.parametrize(
@@ -311,7 +387,7 @@ def test_bad_arguments(head, error, message):
         ),
         (dict(in_channels=[8, 8, 16, 32, 60]), r'does not fit the backbone'),
         (dict(in_channels=[8, 9], in_index=[0, 7]), r'in_index=\[0, 7\]'),
-        (dict(strides=[1, 2, 2, 1]), r'does not fit strides\[3\]=1'),
+        (dict(decoder=dict(strides=[1, 2, 2, 1])), r'does not fit strides\[3\]=1'),
     ],
 )
 def test_head_that_does_not_fit_the_backbone(head, message):

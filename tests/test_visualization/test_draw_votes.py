@@ -138,7 +138,9 @@ def votes_of(trained, scene):
     return decoder, decoder.votes(maps), [tuple(y.shape[2:]) for y in decoded]
 
 
-@pytest.mark.parametrize('head', ['', "groups=19, formulation='factored'"])
+@pytest.mark.parametrize(
+    'head', ['', "decoder=dict(groups=19, formulation='factored')"]
+)
 def test_votes_of_a_model(head, street, scene, tmp_path):
     base = 'pvd/pvd_r18-stage-c32_1xb2-600_street-192x256.py'
     text = SEGMENTOR.format(base=base, head=head, root=str(street))

@@ -165,7 +165,7 @@ def segmentors_table(records: Sequence[dict]) -> str:
         head_cfg = Config.fromfile(find_shipped(name)).model.decode_head
         kind = ['baseline', NONE]
         if head_cfg.type == 'PVDHead':
-            width = head_cfg.get('vote_channels', 'maps')
+            width = head_cfg.get('decoder', {}).get('vote_channels', 'maps')
             if isinstance(width, (list, tuple)):
                 width = f'{min(width)} to {max(width)}'
             kind = [str(len(head_cfg.in_channels) - 1), str(width)]

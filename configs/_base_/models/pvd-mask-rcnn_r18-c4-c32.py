@@ -10,7 +10,7 @@ model = dict(
             _delete_=True,
             type='PVDMaskHead',
             in_channels=[32, 64, 128, 256],
-            vote_channels=64,
+            decoder=dict(vote_channels=64),
             coarse_loss_weight=1.0,
             num_classes={{_base_.num_classes}},
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),

@@ -11,7 +11,7 @@ model = dict(
             _delete_=True,
             type='PVDMaskHead',
             in_channels=[256, 512, 1024, 2048],
-            vote_channels=64,
+            decoder=dict(vote_channels=64),
             coarse_loss_weight=1.0,
             num_classes=80,
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),

@@ -9,9 +9,11 @@ model = dict(
     decode_head=dict(
         # strides between them: 2, 2, 1, 2, 2, 2
         in_channels=[3, 64, 64, 256, 512, 1024, 2048],
-        vote_channels=[8, 8, 16, 16, 32, 32],
-        vote_conv_size=[3, 3, 1, 3, 3, 3],
-        fuse_conv_size=[1, 1, 3, 3, 3, 3],
+        decoder=dict(
+            vote_channels=[8, 8, 16, 16, 32, 32],
+            vote_conv_size=[3, 3, 1, 3, 3, 3],
+            fuse_conv_size=[1, 1, 3, 3, 3, 3],
+        ),
         context_channels=64,
         coarse_loss_weight=0.4,
     ),

@@ -1,4 +1,4 @@
 # Narrow votes: pixel association with 64 channels at every step.
 _base_ = './pvd_r50-stage.py'
 
-model = dict(decode_head=dict(vote_channels=64))
+model = dict(decode_head=dict(decoder=dict(vote_channels=64)))

@@ -198,7 +198,10 @@ def test_the_whole_validation_set_fills_a_cell():
     [
         (of_test(folders=dict(town=500), mIoU=98.0), 'val, 500 images (town: 500)'),
         (of_test(folders=dict(VAL, munster=1), mIoU=98.0), 'val, 327 images'),
-        (of_test(overrides={'model.decode_head.groups': 19}, mIoU=98.0), 'groups=19'),
+        (
+            of_test(overrides={'model.decode_head.decoder.groups': 19}, mIoU=98.0),
+            'groups=19',
+        ),
         (of_test(overrides={'--tta': True}, mIoU=98.0), '--tta=True'),
         (of_test(finished=False, steps=5, mIoU=98.0), '| 5 (not the whole schedule) |'),
         (of_test('mine.py', shipped=None, mIoU=98.0), '| mine.py (no longer there) |'),

@@ -49,7 +49,7 @@ def write(path, **changes):
                 'PVD, 3×3': dict(
                     config=PVD,
                     seeds=[0, 1],
-                    options={'model.decode_head.fuse_conv_size': 3},
+                    options={'model.decode_head.decoder.fuse_conv_size': 3},
                 ),
             },
             'one': {'PVD, 3×3': None},
@@ -274,7 +274,7 @@ def test_the_tool_trains_once_and_goes_on(tmp_path):
             text=True,
         )
 
-    rows['PVD']['options'] = {**short, 'model.decode_head.groups': 7}
+    rows['PVD']['options'] = {**short, 'model.decode_head.decoder.groups': 7}
     first = call()
     assert first.returncode == 1, first.stdout + first.stderr
     assert 'PVD, seed 0: mim train ended with' in first.stdout

@@ -87,8 +87,8 @@ def test_the_tool(street, tmp_path):
             '--steps',
             '1',
             '--vary',
-            'model.decode_head.vote_norm=tanh;model.decode_head.groups=19',
-            'narrow: model.decode_head.vote_channels=2',
+            'model.decode_head.decoder.vote_norm=tanh;model.decode_head.decoder.groups=19',
+            'narrow: model.decode_head.decoder.vote_channels=2',
             '--cfg-options',
             *words,
         ],
@@ -101,4 +101,4 @@ def test_the_tool(street, tmp_path):
     assert '| narrow | 4 |' in done.stdout
     assert (tmp_path / 'level_norms.png').is_file()
     head = Config.fromfile(next((tmp_path / '1').rglob('*.py'))).model.decode_head
-    assert (head.vote_norm, head.groups) == ('tanh', 19)
+    assert head.decoder == dict(vote_norm='tanh', groups=19)
