@@ -12,6 +12,8 @@ from pvd_mm.utils.errors import MissingDataError
 from pvd_mm.utils.files import make_folder
 from pvd_mm.utils.markdown import markdown_table
 
+from .training_log import read_log
+
 # Neither tiny nor crowded: what is small at a few hundred pixels a side is lost.
 _LEAST_AREA = 1500
 _MOST_OBJECTS = 6
@@ -117,17 +119,11 @@ def overfit_config(
     return cfg
 
 
-def curve(work_dir: str, key: str = 'coco/segm_mAP') -> list[tuple]:
-    """(iteration, value) of a metric, from the runs that logged in a work
-    directory, the latest one first where they overlap; 0 where a test has
-    detected nothing, which mmdet reports by leaving the metric out."""
-    found = {}
-    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        for line in path.read_text(encoding='utf-8').splitlines():
-            record = json.loads(line)
-            if 'lr' not in record:  # of a test
-                found[record['step']] = record.get(key, 0.0)
-    return sorted(found.items())
+def curve(work_dir: str, key: str = 'coco/segm_mAP') -> list[tuple[int, float]]:
+    """(iteration, value) of a metric in a work directory's log; 0 where a test
+    has detected nothing, which mmdet reports by leaving the metric out."""
+    _, validation = read_log(work_dir)
+    return [(step, validation[step].get(key, 0.0)) for step in sorted(validation)]
 
 
 def overfit(
