@@ -73,7 +73,7 @@ def main() -> None:
     for image in result['images']:
         differing = 100 * image['differing']
         print(f'{image["image"]}: {differing:.1f} % of the pixels differ')
-    print(f'Table:   {result["json"]}\nPicture: {result["picture"]}')
+    print(f'Details: {result["json"]}\nPicture: {result["picture"]}')
     unreadable = result['unreadable']
     if unreadable:
         lines = [f'draw_figures: {len(unreadable)} files could not be read:']

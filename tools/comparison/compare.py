@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.registry import init_default_scope
 
 from pvd_mm.apis.complexity import model_complexity
 from pvd_mm.apis.images import read_image
@@ -19,6 +18,8 @@ from .runs import (
     Candidate,
     Run,
     add_passes,
+    evenly_spread,
+    image_paths,
     load_candidates,
     read_metrics,
 )
@@ -84,7 +85,6 @@ def compare(
     out = make_folder(out_dir)
     candidates = load_candidates(runs, device)
     first = candidates[0]
-    init_default_scope(first.scope)
     meta = first.dataset.metainfo
     task = SemanticTask(meta, focus) if first.scope == 'mmseg' else InstanceTask(meta)
     read = {
@@ -97,10 +97,7 @@ def compare(
         if not read[candidate.run.name]
     }
     total = len(first.dataset)
-    if computed or total <= max_images:
-        indices = list(range(total))
-    else:
-        indices = np.linspace(0, total - 1, max_images).astype(int).tolist()
+    indices = evenly_spread(total, total if computed else max_images)
     leads = []  # of the last model over the first
     for index in progress(indices):
         qualities = []
@@ -139,7 +136,7 @@ def compare(
         focus=focus,
         runs=[vars(run) for run in runs],
         rows=rows,
-        pictured=[first.dataset.get_data_info(index)['img_path'] for index in chosen],
+        pictured=[image_paths(first.dataset)[index] for index in chosen],
     )
     files['json'].write_text(json.dumps(report, indent=2) + '\n')
     return dict(

@@ -13,7 +13,7 @@ from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_out_file
 from pvd_mm.visualization.grid import Cell, draw_grid
 
-from .runs import Run, build_dataset, image_paths, load_run
+from .runs import Run, build_dataset, evenly_spread, image_paths, load_run
 from .tasks import InstanceTask, SemanticTask
 
 
@@ -82,12 +82,9 @@ def draw_figures(
         if paths is None
         else [_Scene(str(path)) for path in paths]
     )
-    indices = range(len(scenes))
-    if len(scenes) > max_images:
-        indices = np.linspace(0, len(scenes) - 1, max_images).astype(int).tolist()
 
     differing, unreadable = [], {}
-    for index in progress(list(indices)):
+    for index in progress(evenly_spread(len(scenes), max_images)):
         path = scenes[index].path
         try:
             read_image(path)

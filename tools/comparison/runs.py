@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
@@ -141,6 +142,13 @@ def build_dataset(cfg: Config, split: str):
 def image_paths(dataset) -> list[str]:
     """The image files of a data set."""
     return [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+
+
+def evenly_spread(total: int, number: int) -> list[int]:
+    """Indices of at most ``number`` of ``total`` images."""
+    if total <= number:
+        return list(range(total))
+    return np.linspace(0, total - 1, number).astype(int).tolist()
 
 
 def check_same_data(candidates: Sequence[Candidate]) -> None:
