@@ -9,7 +9,7 @@ import sys
 
 from mmengine import track_iter_progress
 
-from pvd_mm.apis.runs import Run
+from comparison.runs import Run
 from pvd_mm.utils.errors import UserError
 from studies.boundary_limits import boundary_limits, table
 
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if min(args.strides) < 1:
         parser.error(f'--strides must be at least 1, got {args.strides}')
-    if not all(0 < one < 1 for one in args.ratios):
+    if not all(0 < ratio < 1 for ratio in args.ratios):
         parser.error(f'--ratios must be between 0 and 1, got {args.ratios}')
     return args
 

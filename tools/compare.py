@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mmengine import track_iter_progress
 
-from comparison.compare import Run, compare
+from comparison.compare import compare
+from comparison.runs import Run
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_new
 
@@ -20,9 +21,9 @@ def parse_args() -> argparse.Namespace:
         action='append',
         required=True,
         metavar='ARG',
-        help='NAME CONFIG CHECKPOINT [WORK_DIR], once per method, CONFIG a path '
-        'or the name of a shipped one; the figures '
-        'are read from what `mim test` left in WORK_DIR, or else computed',
+        help='NAME CONFIG CHECKPOINT [WORK_DIR], once per model, CONFIG a path '
+        'or the name of a shipped one; the metrics '
+        'are read from the test in WORK_DIR, or else computed',
     )
     parser.add_argument(
         '--out', default='work_dirs/compare', help='folder of the results'
@@ -35,7 +36,7 @@ def parse_args() -> argparse.Namespace:
         '--max-images',
         type=int,
         default=100,
-        help='images to run when all figures are read from files',
+        help='images to run when all metrics are read from files',
     )
     parser.add_argument(
         '--focus', default='pole', help='class of segmentors reported on its own'
@@ -69,7 +70,7 @@ def main() -> None:
         sys.exit(f'compare: {error}')
     print('\n\n' + Path(result['markdown']).read_text())
     for row in result['rows']:
-        print(f'{row["method"]}: figures {row["figures"]}')
+        print(f'{row["method"]}: metrics {row["figures"]}')
     print(f'Table:   {result["markdown"]}, {result["json"]}')
     print(f'Picture: {result["picture"]}')
 

@@ -9,7 +9,7 @@ import sys
 from mmengine import track_iter_progress
 
 from comparison.figures import draw_figures
-from pvd_mm.apis.runs import Run
+from comparison.runs import Run
 from pvd_mm.utils.errors import UserError
 
 
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
         action='append',
         required=True,
         metavar=('NAME', 'CONFIG', 'CHECKPOINT'),
-        help='twice, once per method',
+        help='twice, once per model',
     )
     parser.add_argument(
         'images',
@@ -70,9 +70,10 @@ def main() -> None:
     except UserError as error:
         sys.exit(f'draw_figures: {error}')
     print()
-    for one in result['images']:
-        print(f'{one["image"]}: {100 * one["differing"]:.1f} % of the pixels differ')
-    print(f'{result["picture"]}, {result["json"]}')
+    for image in result['images']:
+        differing = 100 * image['differing']
+        print(f'{image["image"]}: {differing:.1f} % of the pixels differ')
+    print(f'Details: {result["json"]}\nPicture: {result["picture"]}')
     unreadable = result['unreadable']
     if unreadable:
         lines = [f'draw_figures: {len(unreadable)} files could not be read:']

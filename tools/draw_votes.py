@@ -9,7 +9,10 @@ import sys
 import numpy as np
 
 from pvd_mm.utils.errors import UserError
-from pvd_mm.visualization.draw_votes import draw_votes
+from pvd_mm.utils.markdown import markdown_table
+from pvd_mm.visualization.draw_votes import Level, draw_votes
+
+_HEAD = ['map', 'size', 'stride', 'voters', 'sum of weights', 'least', 'greatest']
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,6 +45,9 @@ def parse_args() -> argparse.Namespace:
         'factor (default: to the size that the test pipeline of the config has)',
     )
     parser.add_argument(
+        '--verbose', action='store_true', help="print each level's weights, too"
+    )
+    parser.add_argument(
         '--force', action='store_true', help='replace the picture if it exists'
     )
     parser.add_argument(
@@ -66,15 +72,24 @@ def main() -> None:
         )
     except UserError as error:
         sys.exit(f'draw_votes: {error}')
-    row, column = result['output']
-    print(f'{result["predicted"]}; row {row}, column {column} of the output')
-    for level, stride, weights in result['levels']:
-        print(
-            f'M_{level}, stride {stride}, {weights.shape[0]}x{weights.shape[1]}: '
-            f'{np.count_nonzero(weights)} pixels, sum {weights.sum():.4f}, '
-            f'from {weights.min():.4f} to {weights.max():.4f}'
-        )
-    print(result['picture'])
+    print('Pixel {} {} is predicted as {}.'.format(*args.pixel, result['predicted']))
+    if args.verbose:
+        row, column = result['output']
+        print(f"Votes for row {row}, column {column} of the decoder's output:\n")
+        rows = [_cells(level) for level in result['levels']]
+        print(markdown_table(_HEAD, rows, padded=True) + '\n')
+    print(f'Picture: {result["picture"]}')
+
+
+def _cells(level: Level) -> list[str]:
+    weights = level.weights
+    return [
+        f'M_{level.level}',
+        f'{weights.shape[0]}x{weights.shape[1]}',
+        str(level.stride),
+        str(np.count_nonzero(weights)),
+        *(f'{x:.4f}' for x in (weights.sum(), weights.min(), weights.max())),
+    ]
 
 
 if __name__ == '__main__':

@@ -45,16 +45,16 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.steps < 1:
         parser.error(f'--steps must be at least 1, got {args.steps}')
-    for one in args.vary:
-        if not all('=' in part for part in named(one)[1].split(';')):
-            parser.error(f'--vary takes KEY=VALUE, got {one}')
+    for vary in args.vary:
+        if not all('=' in part for part in named(vary)[1].split(';')):
+            parser.error(f'--vary takes KEY=VALUE, got {vary}')
     return args
 
 
 def named(text: str) -> tuple[str, str]:
     """'name: overrides' in two; without a name it is the overrides'."""
-    name, found, rest = text.partition(': ')
-    if found:
+    name, colon, rest = text.partition(': ')
+    if colon:
         return name, rest
     return ', '.join(part.split('.')[-1] for part in text.split(';')), text
 
@@ -87,7 +87,9 @@ def main() -> None:
         sys.exit(f'level_norms: {error}')
     text = table(recorded)
     (out / 'level_norms.md').write_text(text + '\n', encoding='utf-8')
-    (out / 'level_norms.json').write_text(json.dumps([asdict(one) for one in recorded]))
+    (out / 'level_norms.json').write_text(
+        json.dumps([asdict(norms) for norms in recorded])
+    )
     plot(recorded, str(out / 'level_norms.png'))
     print(f'{text}\n{out}/level_norms.md, .json and .png')
 

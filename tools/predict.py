@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
         '--opacity',
         type=float,
         default=0.5,
-        help='segmentors: of what is painted (default: 0.5)',
+        help='segmentors: of the painted classes (default: 0.5)',
     )
     return parser.parse_args()
 
@@ -93,7 +93,8 @@ def main() -> None:
         )
     except UserError as error:
         sys.exit(f'predict: {error}')
-    print(f'\n{len(result["done"])} images predicted: {result["results"]}')
+    print(f'\n{len(result["done"])} images predicted')
+    print(f'Results: {result["results"]}')
     unreadable = result['unreadable']
     if unreadable:
         lines = [f'predict: {len(unreadable)} files could not be read:']

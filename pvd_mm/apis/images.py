@@ -40,18 +40,20 @@ def find_images(paths: Sequence[str], without: str | None = None) -> list[Path]:
             a folder holds no image.
     """
     out = None if without is None else Path(os.path.abspath(without))
-    found = []
+    images = []
     for path in map(str, paths):
         if os.path.exists(path):
             matches = [path]
         else:
             matches = sorted(glob.glob(path, recursive=True))
             if not matches:
-                what = 'matches nothing' if glob.has_magic(path) else 'does not exist'
-                raise MissingDataError(f"'{path}' {what}.")
+                problem = (
+                    'matches nothing' if glob.has_magic(path) else 'does not exist'
+                )
+                raise MissingDataError(f"'{path}' {problem}.")
         for match in matches:
             if not os.path.isdir(match):
-                found.append(match)
+                images.append(match)
                 continue
             inside = list(_search(match, out))
             # a pattern may match a folder beside the images it is meant for
@@ -60,10 +62,10 @@ def find_images(paths: Sequence[str], without: str | None = None) -> list[Path]:
                     f"the folder '{match}' holds no image, that is, no file that "
                     f'ends in {", ".join(SUFFIXES)}.'
                 )
-            found += inside
-    if not found:
+            images += inside
+    if not images:
         raise MissingDataError(f'there is no image in {some(list(paths))}.')
-    return list(dict.fromkeys(Path(os.path.abspath(path)) for path in found))
+    return list(dict.fromkeys(Path(os.path.abspath(path)) for path in images))
 
 
 def _search(folder: str, out: Path | None) -> Iterable[str]:
@@ -110,8 +112,8 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     try:
         image = mmcv.imfrombytes(Path(path).read_bytes(), channel_order='rgb')
-        with Image.open(path) as again:
-            again.load()  # OpenCV fills up with grey what is missing
+        with Image.open(path) as file:
+            file.load()  # OpenCV fills missing pixels with grey
     except cv2.error as error:
         raise UnreadableImage(f'{path} is no image, or a broken one.') from error
     except (UnidentifiedImageError, Image.DecompressionBombError):

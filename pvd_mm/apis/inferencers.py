@@ -7,6 +7,7 @@ and look into the config for the latter. Import of the module needs neither
 framework.
 """
 
+import copy
 import functools
 import pickle
 from collections.abc import Sequence
@@ -20,8 +21,6 @@ from torch import nn
 
 from pvd_mm.engine.launch import check_checkpoint, load_config
 from pvd_mm.utils.errors import MissingDataError, UserError
-
-from .runs import scope_of
 
 __all__ = ['load_inferencer']
 
@@ -61,7 +60,7 @@ def load_inferencer(
             or an argument does not fit the config.
     """
     cfg = load_config(config)
-    scope = scope_of(cfg)
+    scope = cfg.get('default_scope', 'mmseg')
     if scope not in _VISUALIZERS:
         raise UserError(
             f"the config's default_scope is '{scope}'; allowed are "
@@ -161,10 +160,13 @@ class _Checked:
         model.dataset_meta = meta
 
     def _init_pipeline(self, cfg: Config):
-        steps = cfg.test_dataloader.dataset.pipeline
-        # there are none; mmdet's inferencer leaves it in
-        cfg.test_dataloader.dataset.pipeline = [
-            step for step in steps if not str(step['type']).endswith('LoadAnnotations')
+        cfg = copy.deepcopy(cfg)  # upstream's make theirs of the config's
+        dataset = cfg.test_dataloader.dataset
+        # an image has none; mmdet's inferencer leaves it in
+        dataset.pipeline = [
+            step
+            for step in dataset.pipeline
+            if not str(step['type']).endswith('LoadAnnotations')
         ]
         return super()._init_pipeline(cfg)
 
@@ -208,21 +210,22 @@ def _dataset_meta(model: nn.Module, meta: dict, cfg: Config) -> dict:
     number = _number_of_classes(model)
     old = {key.lower(): meta[key] for key in ('CLASSES', 'PALETTE') if key in meta}
     lazy = dict(cfg.test_dataloader.dataset, lazy_init=True)  # reads no data
-    found = [meta.get('dataset_meta') or {}, old, DATASETS.build(lazy).metainfo]
-    found = [{key.lower(): value for key, value in one.items()} for one in found]
+    sources = [meta.get('dataset_meta') or {}, old, DATASETS.build(lazy).metainfo]
+    sources = [{k.lower(): value for k, value in source.items()} for source in sources]
     named = [
-        one for one in found
-        if one.get('classes') and number in (None, len(one['classes']))
-    ]  # fmt: skip
+        source
+        for source in sources
+        if source.get('classes') and number in (None, len(source['classes']))
+    ]
     if named:
         classes = tuple(named[0]['classes'])
     elif number:
         classes = tuple(map(str, range(number)))
     else:
         raise UserError('neither the checkpoint nor the config names the classes.')
-    for one in named:
-        palette = one.get('palette')
-        same = tuple(one['classes']) == classes
+    for source in named:
+        palette = source.get('palette')
+        same = tuple(source['classes']) == classes
         if same and isinstance(palette, (list, tuple)) and len(palette) >= len(classes):
             break
     else:  # as upstream's random ones

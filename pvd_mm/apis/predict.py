@@ -100,10 +100,10 @@ def _spare_images(out: Path, paths: Sequence[Path], names: Sequence[Path]) -> No
         for name in names
         for folder, suffix in (('overlays', '.jpg'), ('labels', '.png'))
     }
-    hit = [str(path) for path in paths if path in results]
-    if hit:
+    replaced = [str(path) for path in paths if path in results]
+    if replaced:
         raise UserError(
-            f'results in {out} would replace the images {some(hit)}; choose '
+            f'results in {out} would replace the images {some(replaced)}; choose '
             'another output folder.'
         )
 
@@ -201,14 +201,14 @@ class _InstanceWriter(_Writer):
         self.content['images'].append(
             dict(id=image_id, file_name=str(path), height=height, width=width)
         )
-        found = sample.pred_instances.cpu().numpy()
-        masks = encode_mask_results(found.masks) if 'masks' in found else []
+        pred = sample.pred_instances.cpu().numpy()
+        masks = encode_mask_results(pred.masks) if 'masks' in pred else []
         annotations = self.content['annotations']
         for i, (box, label, score) in enumerate(
-            zip(found.bboxes.tolist(), found.labels.tolist(), found.scores.tolist())
+            zip(pred.bboxes.tolist(), pred.labels.tolist(), pred.scores.tolist())
         ):
             left, top, right, bottom = box
-            one = dict(
+            annotation = dict(
                 id=len(annotations) + 1,
                 image_id=image_id,
                 category_id=label + 1,
@@ -219,9 +219,9 @@ class _InstanceWriter(_Writer):
             )
             if masks:
                 rle = masks[i]
-                one['area'] = int(area(rle))
-                one['segmentation'] = dict(rle, counts=rle['counts'].decode())
-            annotations.append(one)
+                annotation['area'] = int(area(rle))
+                annotation['segmentation'] = dict(rle, counts=rle['counts'].decode())
+            annotations.append(annotation)
 
 
 _WRITERS = {'mmseg': _LabelWriter, 'mmdet': _InstanceWriter}

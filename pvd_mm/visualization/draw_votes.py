@@ -15,9 +15,10 @@ from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_out_file
 
 from .follow_votes import follow_votes
+from .grid import draw_frame
 
 _MARK = '#ffe119'  # the chosen pixel
-_LEAST = 0.05  # of a level's strongest weight: what a view must show
+_MIN_SHARE = 0.05  # of a level's strongest weight: what the view must show
 
 
 class Level(NamedTuple):
@@ -90,37 +91,36 @@ def draw_votes(
     inferencer = load_inferencer(config, checkpoint, device, scale)
     decoder = _decoder_of(inferencer, config)
     label = int(inferencer.predict(image).pred_sem_seg.data[0, y, x])
-    maps, part = _run(inferencer, decoder, image)
+    maps, shares = _maps_of(inferencer, decoder, image)
     size = tuple(maps[0].shape[2:])
-    # part: how much of y_0 the image covers, the rest being padding
-    covered = tuple(share * side for share, side in zip(part, size))
+    # rows and columns of y_0 that the image covers, the rest being padding
+    covered = tuple(share * side for share, side in zip(shares, size))
     output = tuple(
-        min(math.floor((at + 0.5) / full * side), side_of - 1)
-        for at, full, side, side_of in zip((y, x), (height, width), covered, size)
+        min(math.floor((position + 0.5) / length * part), side - 1)
+        for position, length, part, side in zip((y, x), (height, width), covered, size)
     )
-    head = inferencer.model.decode_head
-    groups = [step.groups for step in decoder.steps]
-    finest = math.lcm(*groups)
+    steps = decoder.steps
+    number = math.lcm(*(step.groups for step in steps))
     if group is None:
-        logits = getattr(head, 'decodes_logits', False)
-        group = label * finest // decoder.channels if logits else 0
-    if not 0 <= group < finest:
-        raise UserError(f'group is {group}; the decoder has {finest}, counted from 0.')
+        logits = getattr(inferencer.model.decode_head, 'decodes_logits', False)
+        group = label * number // decoder.channels if logits else 0
+    if not 0 <= group < number:
+        raise UserError(f'group is {group}; the decoder has {number}, counted from 0.')
     strides = decoder.strides_of(maps)
     with torch.no_grad():
         votes = decoder.votes(maps)
-    found = follow_votes(
+    weights = follow_votes(
         votes,
         output,
         size,
         strides,
-        [step.kernel_size for step in decoder.steps],
-        groups,
-        [step.formulation for step in decoder.steps],
+        [step.kernel_size for step in steps],
+        [step.groups for step in steps],
+        [step.formulation for step in steps],
     )
     levels = [
-        Level(level, math.prod(strides[:level]), weights[group].numpy())
-        for level, weights in enumerate(found, 1)
+        Level(level, math.prod(strides[:level]), of_groups[group].numpy())
+        for level, of_groups in enumerate(weights, 1)
     ]
     name = inferencer.model.dataset_meta['classes'][label]
     _draw(picture, covered, (x, y), name, output, levels, out)
@@ -141,12 +141,12 @@ def _decoder_of(inferencer, config: str) -> PixelVotingDecoder:
     raise UserError(f'{config} has no PVDHead, so there are no votes to draw.')
 
 
-def _run(inferencer, decoder, image: str):
-    """Run the whole image; the decoder's maps z_0 … z_L, and which part of
-    the network's input, (rows, columns) from 0 to 1, is no padding."""
-    caught = []
+def _maps_of(inferencer, decoder, image: str):
+    """Run the whole image; the decoder's maps z_0 … z_L, and which shares of
+    the network's rows and columns, from 0 to 1, are no padding."""
+    calls = []
     hook = decoder.register_forward_pre_hook(
-        lambda module, args, kwargs: caught.append(args[0] if args else kwargs['maps']),
+        lambda module, args, kwargs: calls.append(args[0] if args else kwargs['maps']),
         with_kwargs=True,
     )
     try:
@@ -158,7 +158,7 @@ def _run(inferencer, decoder, image: str):
         hook.remove()
     shape = batch['data_samples'][0].img_shape[:2]
     whole = batch['inputs'].shape[2:]
-    return caught[0], tuple(a / b for a, b in zip(shape, whole))
+    return calls[0], tuple(a / b for a, b in zip(shape, whole))
 
 
 def _view(levels, covered) -> tuple[float, float, float, float]:
@@ -167,11 +167,11 @@ def _view(levels, covered) -> tuple[float, float, float, float]:
     corners = []
     for _, stride, weights in levels:
         strong = np.abs(weights)
-        if not strong.any():  # at a border it may be that nobody votes
+        if not strong.any():  # at a border there may be no votes
             continue
-        rows, columns = np.nonzero(strong >= _LEAST * strong.max())
-        for at in (rows, columns):
-            corners += [(at.min() - 0.5) * stride, (at.max() + 0.5) * stride]
+        rows, columns = np.nonzero(strong >= _MIN_SHARE * strong.max())
+        for indices in (rows, columns):
+            corners += [(indices.min() - 0.5) * stride, (indices.max() + 0.5) * stride]
     if not corners:
         return -0.5, covered[1] - 0.5, -0.5, covered[0] - 0.5
     corners = np.array(corners).reshape(-1, 2, 2)
@@ -189,7 +189,6 @@ def _draw(picture, covered, pixel, name, output, levels, out: Path) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
     panels = len(levels) + 1
     columns = panels if panels <= 3 else 3 if panels <= 9 else 4
@@ -200,74 +199,38 @@ def _draw(picture, covered, pixel, name, output, levels, out: Path) -> None:
     )
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for one in axes[panels:]:
-        one.axis('off')
-    extent = (-0.5, covered[1] - 0.5, covered[0] - 0.5, -0.5)
-    pale = picture.mean(2) * 0.45 + 135  # so that nothing outshines the votes
+    for ax in axes[panels:]:
+        ax.axis('off')
     left, right, top, bottom = _view(levels, covered)
+    row, column = output
 
-    def panel(one, image, view, title, caption, **kwargs):
-        one.imshow(image, extent=extent, aspect='equal', **kwargs)
-        one.set(xlim=view[:2], ylim=view[:1:-1], xticks=[], yticks=[])
-        one.set_title(title, fontsize=11)
-        one.set_xlabel(caption, fontsize=9)
-
-    def frame(one, left, top, width, height, color, line):
-        for edge, thickness in (('black', 2 * line), (color, line)):
-            one.add_patch(
-                Rectangle(
-                    (left, top),
-                    width,
-                    height,
-                    fill=False,
-                    edgecolor=edge,
-                    linewidth=thickness,
-                )
-            )
-
-    whole = (extent[0], extent[1], extent[3], extent[2])
-    panel(
-        axes[0],
-        picture,
-        whole,
-        f'pixel {pixel[0]}, {pixel[1]}: {name}',
-        'framed: what the others show',
-    )
-    frame(axes[0], left, top, right - left, bottom - top, 'white', 1.4)
+    title = f'pixel {pixel[0]}, {pixel[1]}: {name}'
+    _draw_panel(axes[0], picture, covered, title, 'framed: what the others show')
+    draw_frame(axes[0], (left, top, right - left, bottom - top), 'white', 1.4, 2.8)
     for color, line, size in (('black', 3.4, 13), (_MARK, 1.5, 12)):
-        axes[0].plot(output[1], output[0], '+', color=color, mew=line, ms=size)
+        axes[0].plot(column, row, '+', color=color, mew=line, ms=size)
+
     colors = colormaps['coolwarm']
-    for one, (level, stride, weights) in zip(axes[1:], levels):
-        most = np.abs(weights).max() or 1.0
-        share = weights / most
+    pale = picture.mean(2) * 0.45 + 135  # so that nothing outshines the votes
+    for ax, (level, stride, weights) in zip(axes[1:], levels):
+        height, width = weights.shape
+        strongest = weights.flat[np.abs(weights).argmax()]
+        title = f'$M_{{{level}}}$, {height}×{width} pixels'
+        caption = f'sum {weights.sum():.2f}, strongest {strongest:.2f}'
+        _draw_panel(ax, pale, covered, title, caption, cmap='gray', vmin=0, vmax=255)
+        share = weights / (abs(strongest) or 1.0)
         overlay = colors(share / 2 + 0.5)
         # weak ones still show, and what has no vote does not
         overlay[..., 3] = 0.75 * np.sqrt(np.abs(share))
-        panel(
-            one,
-            pale,
-            (left, right, top, bottom),
-            f'$M_{{{level}}}$, {weights.shape[0]}×{weights.shape[1]} pixels',
-            f'sum {weights.sum():.2f}, strongest '
-            f'{weights.flat[np.abs(weights).argmax()]:.2f}',
-            cmap='gray',
-            vmin=0,
-            vmax=255,
-        )
-        height, width = weights.shape
-        one.imshow(
+        edges = (-0.5, width - 0.5, height - 0.5, -0.5)
+        ax.imshow(
             overlay,
-            extent=(
-                -stride / 2,
-                (width - 0.5) * stride,
-                (height - 0.5) * stride,
-                -stride / 2,
-            ),
+            extent=[edge * stride for edge in edges],
             interpolation='nearest',
             aspect='equal',
         )
-        one.set(xlim=(left, right), ylim=(bottom, top))
-        frame(one, output[1] - 0.5, output[0] - 0.5, 1, 1, _MARK, 1.4)
+        ax.set(xlim=(left, right), ylim=(bottom, top))
+        draw_frame(ax, (column - 0.5, row - 0.5, 1, 1), _MARK, 1.4, 2.8)
     bar = figure.colorbar(
         ScalarMappable(Normalize(-1, 1), colors),
         ax=axes.tolist(),
@@ -278,3 +241,12 @@ def _draw(picture, covered, pixel, name, output, levels, out: Path) -> None:
     )
     bar.set_label("weight of a pixel's vote, as a share of the map's strongest")
     figure.savefig(out)
+
+
+def _draw_panel(ax, image, covered, title: str, caption: str, **kwargs) -> None:
+    """An image on the part of y_0 that it covers, its title and caption."""
+    edges = (-0.5, covered[1] - 0.5, covered[0] - 0.5, -0.5)
+    ax.imshow(image, extent=edges, aspect='equal', **kwargs)
+    ax.set(xlim=edges[:2], ylim=edges[2:], xticks=[], yticks=[])
+    ax.set_title(title, fontsize=11)
+    ax.set_xlabel(caption, fontsize=9)

@@ -68,31 +68,31 @@ def follow_votes(
         [given] * len(votes) if isinstance(given, (int, str)) else list(given)
         for given in (kernel_size, groups, formulation)
     )
-    for one in formulations:
-        check_choice('formulation', one, FORMULATIONS)
-    finest = math.lcm(*parts)
-    weights = torch.zeros(finest, *size, dtype=torch.float64)
+    for choice in formulations:
+        check_choice('formulation', choice, FORMULATIONS)
+    number = math.lcm(*parts)
+    weights = torch.zeros(number, *size, dtype=torch.float64)
     weights[:, row, column] = 1
-    found = []
-    for one, stride, k, g, form in zip(
+    levels = []
+    for of_step, stride, k, g, choice in zip(
         votes, strides, sides, parts, formulations, strict=True
     ):
-        fine, coarse = weights.shape[1:], one.shape[2:]
+        fine, coarse = weights.shape[1:], of_step.shape[2:]
         if tuple(-(-side // stride) for side in fine) != tuple(coarse) or (
-            one.shape[:2] != (1, g * k**2)
+            of_step.shape[:2] != (1, g * k**2)
         ):
             raise ValueError(
-                f'votes of {tuple(one.shape)} do not fit one image, {g} '
+                f'votes of {tuple(of_step.shape)} do not fit one image, {g} '
                 f'groups of {k}x{k} votes and a step with '
                 f'stride {stride} below which the map is {tuple(fine)}'
             )
         # (G, k², H_B·W_B)
-        kernels = one[0].detach().cpu().double().flatten(1).unflatten(0, (g, -1))
-        kernels = kernels.repeat_interleave(finest // g, 0)
-        back = _back_exact if form == 'exact' else _back_factored
+        kernels = of_step[0].detach().cpu().double().flatten(1).unflatten(0, (g, -1))
+        kernels = kernels.repeat_interleave(number // g, 0)
+        back = _back_exact if choice == 'exact' else _back_factored
         weights = back(weights, kernels, coarse, stride, k)
-        found.append(weights)
-    return found
+        levels.append(weights)
+    return levels
 
 
 def _back_exact(weights, kernels, coarse, stride, k):

@@ -1,6 +1,8 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Following votes: the gradient through the op is the oracle."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -212,8 +214,13 @@ def test_a_pixel_that_nobody_votes_for(tmp_path):
 def test_the_tool(segmentor, scene, tmp_path):
     out = tmp_path / 'votes.png'
     options = ('--out', out, '--device', 'cpu')
-    said = tool('draw_votes', *segmentor, scene, '--pixel', 9, 9, *options)
-    assert out.is_file() and 'row 2, column 2' in said and 'M_4, stride 8, 2x4' in said
+    words = ('draw_votes', *segmentor, scene, '--pixel', 9, 9, *options)
+    said = tool(*words)
+    assert out.is_file() and said.endswith(f'Picture: {out}\n')
+    assert 'Pixel 9 9 is predicted as ' in said and 'M_4' not in said
+    said = tool(*words, '--force', '--verbose')
+    assert 'row 2, column 2' in said
+    assert re.search(r'^\| M_4 +\| +2x4 \| +8 \| ', said, re.M)
     said = tool('draw_votes', *segmentor, scene, '--pixel', 9, 9, *options, ok=False)
     assert 'exists already' in said and 'Traceback' not in said
 

@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Two trained methods side by side, as in the paper's Figs. 6 and 7."""
+"""Two trained models side by side, as in the paper's Figs. 6 and 7."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mmengine.registry import DATASETS
 
 from pvd_mm.apis.images import UnreadableImage, find_images, read_image
-from pvd_mm.apis.inferencers import load_inferencer
-from pvd_mm.apis.runs import Run
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_out_file
-from pvd_mm.visualization.picture_grid import Cell, draw_grid
+from pvd_mm.visualization.grid import Cell, draw_grid
 
-from .detectors import ObjectPainter, detections_of, match, truth_of
-from .segmentors import IGNORED, LabelPainter, labels_of
+from .runs import Run, build_dataset, evenly_spread, image_paths, load_run
+from .tasks import InstanceTask, SemanticTask
 
 
 def draw_figures(
@@ -31,16 +28,16 @@ def draw_figures(
     device: str | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict:
-    """Draw images, what two methods predict for them, and the ground truth.
+    """Draw images, what two models predict for them, and the ground truth.
 
     Segmentors give Fig. 6, painted label maps; detectors Fig. 7, objects with
     a score of at least 0.5 as contours with label and score. Shown are the
-    images where the two methods differ in the most pixels, whichever of them
+    images where the two models differ in the most pixels, whichever of them
     is right, and below each image the window where they differ most. Of
     detectors a pixel's label is the class of the most certain object on it.
 
     Args:
-        runs (Sequence[Run]): Two methods: name, config and checkpoint.
+        runs (Sequence[Run]): Two models: name, config and checkpoint.
         out_file (str): The picture, a .png; a .json of the same name says
             which images and windows are shown, and how much differs.
         images (Sequence[str]): Files, folders and patterns. Defaults to none:
@@ -61,9 +58,9 @@ def draw_figures(
         height) and ``unreadable`` (image to what is wrong with it).
 
     Raises:
-        UserError: There are not two methods, their tasks, classes or val
+        UserError: There are not two models, their tasks, classes or val
             splits differ, there are no images, a file is there already, or
-            what :func:`~pvd_mm.apis.inferencers.load_inferencer` raises.
+            what :func:`.load_run` raises.
     """
     if len(runs) != 2 or runs[0].name == runs[1].name:
         raise UserError(
@@ -76,63 +73,59 @@ def draw_figures(
     out = check_out_file(out_file, force)
     check_out_file(out.with_suffix('.json'), force, '.json')
     paths = find_images(images) if images else None
-    methods = [load_inferencer(run.config, run.checkpoint, device) for run in runs]
-    _check_alike(methods, runs)
+    models = [load_run(run, device) for run in runs]
+    _check_same_task(models, runs)
+    meta, scope = models[0].model.dataset_meta, models[0].scope
+    task = SemanticTask(meta) if scope == 'mmseg' else InstanceTask(meta, contours=True)
     scenes = (
-        _scenes_of_split(methods, runs)
+        _scenes_of_split(models, runs)
         if paths is None
         else [_Scene(str(path)) for path in paths]
     )
-    indices = range(len(scenes))
-    if len(scenes) > max_images:
-        indices = np.linspace(0, len(scenes) - 1, max_images).astype(int).tolist()
-    figure = _FIGURES[methods[0].scope](methods[0].model.dataset_meta)
 
     differing, unreadable = [], {}
-    for index in progress(list(indices)):
+    for index in progress(evenly_spread(len(scenes), max_images)):
         path = scenes[index].path
         try:
             read_image(path)
         except UnreadableImage as error:
             unreadable[path] = str(error)
             continue
-        one, other = (figure.labels(method.predict(path)) for method in methods)
-        differing.append((float((one != other).mean()), index))
+        labels = [task.labels(model.predict(path)) for model in models]
+        differing.append((float((labels[0] != labels[1]).mean()), index))
     if not differing:
         raise UserError(f'none of {len(unreadable)} images could be read.')
-    chosen = sorted(differing, key=lambda pair: (-pair[0], pair[1]))[:rows]
+    differing.sort(key=lambda pair: (-pair[0], pair[1]))
 
-    grid, told = [], []
-    for share, index in chosen:
-        cells, window = _cells(figure, methods, scenes[index], zoom)
-        grid += [cells, [cell.crop(window) for cell in cells]]
-        grid[-2] = [cell._replace(window=window) for cell in cells]
+    grid, drawn = [], []
+    for share, index in differing[:rows]:
+        cells, window = _cells(task, models, scenes[index], zoom)
+        grid.append([cell._replace(window=window) for cell in cells])
+        grid.append([cell.crop(window) for cell in cells])
         down, right = window
-        told.append(
+        width, height = right.stop - right.start, down.stop - down.start
+        drawn.append(
             dict(
                 image=scenes[index].path,
                 differing=round(share, 4),
-                window=[right.start, down.start, right.stop - right.start,
-                        down.stop - down.start],
+                window=[right.start, down.start, width, height],
             )
-        )  # fmt: skip
+        )
     titles = ['Image', *(run.name for run in runs)]
     titles += ['Ground truth'] if len(grid[0]) == 4 else []
-    draw_grid(titles, grid, figure.legend(), out)
+    draw_grid(titles, grid, task.legend(), out)
     report = dict(
         runs=[
             dict(name=run.name, config=run.config, checkpoint=run.checkpoint)
             for run in runs
         ],
         predicted=len(differing),
-        images=told,
+        images=drawn,
     )
-    out.with_suffix('.json').write_text(json.dumps(report, indent=2) + '\n')
+    json_file = out.with_suffix('.json')
+    json_file.write_text(json.dumps(report, indent=2) + '\n')
     return dict(
-        picture=str(out),
-        json=str(out.with_suffix('.json')),
-        images=told,
-        unreadable=unreadable,
+        picture=str(out), json=str(json_file), images=drawn, unreadable=unreadable
     )
 
 
@@ -141,29 +134,25 @@ class _Scene(NamedTuple):
     load_truth: Callable | None = None  # gives a sample with ground truth
 
 
-def _check_alike(methods: Sequence, runs: Sequence[Run]) -> None:
-    for what, look in (
-        ('tasks', lambda m: m.scope),
-        ('classes', lambda m: list(m.model.dataset_meta['classes'])),
+def _check_same_task(models: Sequence, runs: Sequence[Run]) -> None:
+    for feature, of in (
+        ('tasks', lambda model: model.scope),
+        ('classes', lambda model: list(model.model.dataset_meta['classes'])),
     ):
-        if look(methods[0]) != look(methods[1]):
+        if of(models[0]) != of(models[1]):
             raise UserError(
-                f"the {what} of '{runs[0].name}' and '{runs[1].name}' differ: "
-                f'{look(methods[0])} and {look(methods[1])}.'
+                f"the {feature} of '{runs[0].name}' and '{runs[1].name}' differ: "
+                f'{of(models[0])} and {of(models[1])}.'
             )
 
 
-def _scenes_of_split(methods: Sequence, runs: Sequence[Run]) -> list[_Scene]:
-    splits = []
-    for method, run in zip(methods, runs):
-        if not method.cfg.get('val_dataloader'):
+def _scenes_of_split(models: Sequence, runs: Sequence[Run]) -> list[_Scene]:
+    for model, run in zip(models, runs):
+        if not model.cfg.get('val_dataloader'):
             raise UserError(f'{run.config} has no val_dataloader; name images instead.')
-        settings = dict(method.cfg.val_dataloader.dataset, lazy_init=False)
-        data = DATASETS.build(settings)
-        paths = [data.get_data_info(i)['img_path'] for i in range(len(data))]
-        splits.append((data, paths))
-    (data, paths), (_, others) = splits
-    if paths != others:
+    data, other = (build_dataset(model.cfg, 'val') for model in models)
+    paths = image_paths(data)
+    if paths != image_paths(other):
         raise UserError(
             f"the val splits of '{runs[0].name}' and '{runs[1].name}' hold "
             'different images; name images instead.'
@@ -174,17 +163,17 @@ def _scenes_of_split(methods: Sequence, runs: Sequence[Run]) -> list[_Scene]:
     ]
 
 
-def _cells(figure, methods, scene, zoom) -> tuple[list[Cell], tuple[slice, slice]]:
-    """A row of pictures, and the window where the methods differ most."""
+def _cells(task, models, scene, zoom) -> tuple[list[Cell], tuple[slice, slice]]:
+    """A row of pictures, and the window where the models differ most."""
     image = read_image(scene.path)
-    samples = [method.predict(scene.path) for method in methods]
-    one, other = map(figure.labels, samples)
+    samples = [model.predict(scene.path) for model in models]
+    labels = [task.labels(sample) for sample in samples]
     truth = scene.load_truth() if scene.load_truth else None
     cells = [Cell(image, Path(scene.path).stem)]
-    cells += [figure.draw_prediction(sample, image, truth) for sample in samples]
+    cells += [task.draw_prediction(sample, image, truth) for sample in samples]
     if truth is not None:
-        cells.append(figure.draw_truth(truth, image))
-    return cells, densest_window(one != other, zoom)
+        cells.append(task.draw_truth(truth, image))
+    return cells, densest_window(labels[0] != labels[1], zoom)
 
 
 def densest_window(mask: np.ndarray, zoom: float) -> tuple[slice, slice]:
@@ -211,63 +200,3 @@ def densest_window(mask: np.ndarray, zoom: float) -> tuple[slice, slice]:
     middle = (np.array(counts.shape) - 1) / 2
     top, left = best[np.square(best - middle).sum(1).argmin()].tolist()
     return slice(top, top + height), slice(left, left + width)
-
-
-class _LabelFigure(LabelPainter):
-    """Fig. 6."""
-
-    def labels(self, sample) -> np.ndarray:
-        return labels_of(sample.pred_sem_seg)
-
-    def draw_prediction(self, sample, image: np.ndarray, truth) -> Cell:
-        labels = self.labels(sample)
-        cell = Cell(self.paint(labels))
-        if truth is None:
-            return cell
-        right = self._truth(truth, image)
-        known = right != IGNORED
-        share = 100 * (labels == right)[known].mean() if known.any() else 0
-        return cell._replace(caption=f'{share:.1f} % of pixels right')
-
-    def draw_truth(self, truth, image: np.ndarray) -> Cell:
-        return Cell(self.paint(self._truth(truth, image)))
-
-    def _truth(self, sample, image: np.ndarray) -> np.ndarray:
-        labels = labels_of(sample.gt_sem_seg)
-        if labels.shape != image.shape[:2]:
-            raise UserError(
-                f'the label map of {sample.img_path} is {labels.shape} after the '
-                f'val pipeline, its image {image.shape[:2]}: LoadAnnotations has '
-                'to come after Resize there, so that labels keep their size.'
-            )
-        return labels
-
-
-class _ObjectFigure(ObjectPainter):
-    """Fig. 7."""
-
-    def __init__(self, meta: dict) -> None:
-        super().__init__(meta, fill=0)
-
-    def labels(self, sample) -> np.ndarray:
-        found = detections_of(sample)
-        labels = np.full(sample.ori_shape[:2], -1)
-        for mask, label in reversed(list(zip(found.masks, found.labels))):
-            labels[mask] = label
-        return labels
-
-    def draw_prediction(self, sample, image: np.ndarray, truth) -> Cell:
-        found = detections_of(sample)
-        cell = self.draw(found, image)
-        if truth is None:
-            return cell
-        try:
-            objects, crowds = truth_of(truth, 'gt'), truth_of(truth, 'ignored')
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        result = match(found, objects, crowds)
-        caption = f'{len(result.ious)} of {result.truths} found, {result.false} false'
-        return cell._replace(caption=caption)
-
-
-_FIGURES = {'mmseg': _LabelFigure, 'mmdet': _ObjectFigure}

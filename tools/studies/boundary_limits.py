@@ -18,11 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from comparison.segmentors import IGNORED, labels_of
-from pvd_mm.apis.runs import Run, load_all, predict
+from comparison.runs import Run, load_candidates
+from comparison.tasks import labels_of
 from pvd_mm.semantic.boundary_iou import BoundaryIoUMetric, mean_of_seen
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.markdown import markdown_table
+from pvd_mm.visualization.painters import IGNORED
 
 
 def labels_through_stride(
@@ -108,27 +109,26 @@ def boundary_limits(
 
     Raises:
         UserError: The runs are not segmentors.
-        FileNotFoundError, ValueError: See
-            :func:`~pvd_mm.apis.runs.load_all`.
+        UserError, ValueError: What :func:`.load_candidates` raises.
     """
-    methods = load_all(runs, device)
-    for method in methods:
-        if method.scope != 'mmseg':
+    candidates = load_candidates(runs, device)
+    for candidate in candidates:
+        if candidate.scope != 'mmseg':
             raise UserError(
-                f"'{method.run.name}' is of {method.scope}; only "
+                f"'{candidate.run.name}' is of {candidate.scope}; only "
                 'segmentors have a boundary IoU'
             )
-    data = methods[0].dataset
+    data = candidates[0].dataset
     number = len(data.metainfo['classes'])
     metrics = [BoundaryIoUMetric(ratio, prefix='boundary') for ratio in ratios]
     areas = defaultdict(lambda: [[] for _ in metrics])  # of each image
 
-    def add(name: str, found: np.ndarray, labels: np.ndarray) -> None:
+    def add(name: str, predicted: np.ndarray, labels: np.ndarray) -> None:
         for metric, images in zip(metrics, areas[name], strict=True):
-            images.append(metric.areas(found, labels, number))
+            images.append(metric.areas(predicted, labels, number))
 
     for index in progress(range(len(data))):
-        samples = [predict(method, index) for method in methods]
+        samples = [candidate.predict(index) for candidate in candidates]
         labels = labels_of(samples[0].gt_sem_seg).astype(np.uint8)
         for stride in strides:
             add(
@@ -136,12 +136,12 @@ def boundary_limits(
                 labels_through_stride(labels, samples[0].img_shape[:2], stride, number),
                 labels,
             )
-        for method, sample in zip(methods, samples, strict=True):
-            found = labels_of(sample.pred_sem_seg)
-            add(method.run.name, found, labels)
+        for run, sample in zip(runs, samples, strict=True):
+            predicted = labels_of(sample.pred_sem_seg)
+            add(run.name, predicted, labels)
             add(
-                f'{method.run.name}, with the true outlines',
-                labels_with_true_outlines(found, labels, number),
+                f'{run.name}, with the true outlines',
+                labels_with_true_outlines(predicted, labels, number),
                 labels,
             )
     return [_row(name, *by_ratio) for name, by_ratio in areas.items()]
@@ -158,13 +158,13 @@ def _row(name: str, *by_ratio: Sequence[np.ndarray]) -> dict:
 
 def table(rows: Sequence[dict], ratios: Sequence[float]) -> str:
     """The rows of :func:`boundary_limits` in Markdown."""
-    head = ['', 'mIoU', *(f'boundary IoU, {100 * one:g} %' for one in ratios)]
+    head = ['', 'mIoU', *(f'boundary IoU, {100 * ratio:g} %' for ratio in ratios)]
     return markdown_table(
         head,
         [
             [
                 row['name'],
-                *(f'{one:.1f}' for one in (row['mIoU'], *row['boundary_iou'])),
+                *(f'{iou:.1f}' for iou in (row['mIoU'], *row['boundary_iou'])),
             ]
             for row in rows
         ],

@@ -10,6 +10,7 @@ gradients from y_0 to y_L.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from mmengine.hooks import Hook
 from torch import Tensor
@@ -22,10 +23,10 @@ from pvd_mm.utils.markdown import markdown_table
 
 @dataclass
 class LevelNorms:
-    """What was recorded of one training.
+    """The norms of a training.
 
     Args:
-        name (str): What plots and tables call it.
+        name (str): Its name in plots and tables.
         decoded (list[list[float]]): For each step of training the root mean
             square of y_0 … y_L.
         gradients (list[list[float]]): The same of the gradients by them.
@@ -77,14 +78,11 @@ class LevelNormsHook(Hook):
         self.norms.decoded.append([_rms(y) for y in decoded])
         self.norms.gradients.append(row)
 
-        def note(level):
-            def hook(gradient: Tensor) -> None:
-                row[level] = _rms(gradient)
-
-            return hook
+        def note(level: int, gradient: Tensor) -> None:
+            row[level] = _rms(gradient)
 
         for level, y in enumerate(decoded):
-            y.register_hook(note(level))
+            y.register_hook(partial(note, level))
 
 
 def record_level_norms(
@@ -144,16 +142,16 @@ def table(recorded: Sequence[LevelNorms]) -> str:
         'gradient y_L / y_0',
     ]
     rows = []
-    for one in recorded:
-        decoded, gradient = one.decoded[-1], one.gradients[-1]
+    for norms in recorded:
+        decoded, gradient = norms.decoded[-1], norms.gradients[-1]
         ratio = gradient[-1] / gradient[0] if gradient[0] else math.nan
-        cells = [one.name, str(len(decoded) - 1)]
+        cells = [norms.name, str(len(decoded) - 1)]
         cells += [
             f'{value:.3g}'
             for value in (
                 decoded[0],
                 decoded[-1],
-                max(row[0] for row in one.decoded),
+                max(row[0] for row in norms.decoded),
                 ratio,
             )
         ]
@@ -171,8 +169,8 @@ def plot(recorded: Sequence[LevelNorms], path: str) -> None:
     figure = Figure(figsize=(3 * len(recorded) + 1, 5), dpi=100)
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, len(recorded), sharex=True, sharey='row', squeeze=False)
-    for column, one in zip(panels.T, recorded, strict=True):
-        for ax, rows in zip(column, (one.decoded, one.gradients), strict=True):
+    for column, norms in zip(panels.T, recorded, strict=True):
+        for ax, rows in zip(column, (norms.decoded, norms.gradients), strict=True):
             levels = len(rows[0])
             for level in range(levels):
                 label = {0: 'y_0', levels - 1: 'y_L'}.get(level)
@@ -184,7 +182,7 @@ def plot(recorded: Sequence[LevelNorms], path: str) -> None:
                 )
             ax.set_yscale('log')
             ax.grid(alpha=0.3)
-        column[0].set_title(f'{one.name} ({levels - 1} steps)', fontsize=9)
+        column[0].set_title(f'{norms.name} ({levels - 1} steps)', fontsize=9)
         column[1].set_xlabel('step of training')
     panels[0, 0].set_ylabel('rms of y_l')
     panels[1, 0].set_ylabel('rms of its gradient')

@@ -12,9 +12,11 @@ from pvd_mm.utils.errors import MissingDataError
 from pvd_mm.utils.files import make_folder
 from pvd_mm.utils.markdown import markdown_table
 
+from .training_log import read_log
+
 # Neither tiny nor crowded: what is small at a few hundred pixels a side is lost.
-_LEAST_AREA = 1500
-_MOST_OBJECTS = 6
+_MIN_AREA = 1500
+_MAX_OBJECTS = 6
 
 
 def choose_images(annotations: dict, number: int) -> dict:
@@ -25,29 +27,33 @@ def choose_images(annotations: dict, number: int) -> dict:
         MissingDataError: If there are fewer than ``number``.
     """
     objects = {}
-    for one in annotations['annotations']:
-        objects.setdefault(one['image_id'], []).append(one)
+    for annotation in annotations['annotations']:
+        objects.setdefault(annotation['image_id'], []).append(annotation)
 
     def fits(image: dict) -> bool:
-        found = objects.get(image['id'], [])
-        return 0 < len(found) <= _MOST_OBJECTS and all(
-            one['area'] >= _LEAST_AREA and not one['iscrowd'] for one in found
+        own = objects.get(image['id'], [])
+        return 0 < len(own) <= _MAX_OBJECTS and all(
+            annotation['area'] >= _MIN_AREA and not annotation['iscrowd']
+            for annotation in own
         )
 
-    images = [one for one in annotations['images'] if fits(one)]
-    images = sorted(images, key=lambda one: one['id'])[:number]
+    images = sorted(filter(fits, annotations['images']), key=lambda image: image['id'])[
+        :number
+    ]
     if len(images) < number:
         raise MissingDataError(
             f'overfit: {number} images are wanted, but only {len(images)} '
-            f'have 1 to {_MOST_OBJECTS} objects, none a crowd and none below '
-            f'{_LEAST_AREA} pixels.'
+            f'have 1 to {_MAX_OBJECTS} objects, none a crowd and none below '
+            f'{_MIN_AREA} pixels.'
         )
-    ids = {one['id'] for one in images}
+    ids = {image['id'] for image in images}
     return dict(
         annotations,
         images=images,
         annotations=[
-            one for one in annotations['annotations'] if one['image_id'] in ids
+            annotation
+            for annotation in annotations['annotations']
+            if annotation['image_id'] in ids
         ],
     )
 
@@ -117,17 +123,11 @@ def overfit_config(
     return cfg
 
 
-def curve(work_dir: str, key: str = 'coco/segm_mAP') -> list[tuple]:
-    """(iteration, value) of a metric, from the runs that logged in a work
-    directory, the latest one first where they overlap; 0 where a test has
-    detected nothing, which mmdet reports by leaving the metric out."""
-    found = {}
-    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
-        for line in path.read_text(encoding='utf-8').splitlines():
-            record = json.loads(line)
-            if 'lr' not in record:  # of a test
-                found[record['step']] = record.get(key, 0.0)
-    return sorted(found.items())
+def curve(work_dir: str, key: str = 'coco/segm_mAP') -> list[tuple[int, float]]:
+    """(iteration, value) of a metric in a work directory's log; 0 where a test
+    has detected nothing, which mmdet reports by leaving the metric out."""
+    _, validation = read_log(work_dir)
+    return [(step, validation[step].get(key, 0.0)) for step in sorted(validation)]
 
 
 def overfit(
@@ -199,12 +199,12 @@ def markdown(results: Sequence[dict], goal: float = 0.6) -> str:
     steps = [step for step, _ in results[0]['curve']]
     head = ['config', f'AP {goal} at step', *map(str, steps)]
     rows = []
-    for one in results:
-        reached = [step for step, value in one['curve'] if value >= goal]
-        values = dict(one['curve'])
+    for result in results:
+        reached = [step for step, value in result['curve'] if value >= goal]
+        values = dict(result['curve'])
         rows.append(
             [
-                one['config'],
+                result['config'],
                 str(reached[0]) if reached else 'not reached',
                 *(f'{values[s]:.3f}' if s in values else '-' for s in steps),
             ]
@@ -220,8 +220,9 @@ def plot(results: Sequence[dict], path: str, goal: float = 0.6) -> None:
     figure = Figure(figsize=(7, 4), dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for one in results:
-        axes.plot(*zip(*one['curve'], strict=True), marker='o', label=one['config'])
+    for result in results:
+        points = zip(*result['curve'], strict=True)
+        axes.plot(*points, marker='o', label=result['config'])
     axes.axhline(goal, color='0.6', linestyle='--', linewidth=1)
     axes.set_xlabel('step')
     axes.set_ylabel('mask AP on the training images')

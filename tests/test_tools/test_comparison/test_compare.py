@@ -9,12 +9,13 @@ import pytest
 import torch
 from mmseg.apis import init_model
 
-from comparison.compare import Run, compare, most_different
-from comparison.table import COSTS, Column, markdown
+from comparison.compare import _COSTS, _table, compare, most_different
+from comparison.runs import Run, read_metrics
+from comparison.tasks import Column
 from pvd_mm import register_all_modules
 from pvd_mm.apis.complexity import model_complexity
-from pvd_mm.apis.runs import read_figures
 from pvd_mm.data.samples import make_street_sample
+from pvd_mm.utils.errors import UserError
 
 register_all_modules()
 
@@ -81,7 +82,7 @@ def runs(tmp_path_factory):
 
 
 def left_by_test(folder, time, **figures):
-    """What ``mim test`` leaves behind."""
+    """The metrics in the work directory of a test."""
     (folder / time).mkdir(parents=True)
     (folder / time / f'{time}.json').write_text(json.dumps(figures))
 
@@ -134,16 +135,16 @@ def test_figures_are_those_of_the_metric(runs, tmp_path):
     assert result['rows'][0]['miou'] == pytest.approx(expected, abs=0.02)
 
 
-def test_reads_what_mim_test_has_left(runs, tmp_path):
+def test_reads_the_metrics_of_a_test(runs, tmp_path):
     figures = {'mIoU': 41.5, 'mBoundaryIoU': 22.25}
     figures.update({'IoU.pole': 12.0, 'BoundaryIoU.pole': 11.0})
     work = tmp_path / 'work'
     left_by_test(work, '20260101_000000', mIoU=1.0)
     left_by_test(work, '20260102_000000', **figures)
     (work / '20260102_000000' / 'vis_data').mkdir()
-    assert read_figures(str(work), figures) == figures
-    assert read_figures(str(work), ['mIoU', 'aAcc']) is None
-    assert read_figures(str(work), ['aAcc']) is None
+    assert read_metrics(str(work), figures) == figures
+    assert read_metrics(str(work), ['mIoU', 'aAcc']) is None
+    assert read_metrics(str(work), ['aAcc']) is None
     run = Run(*list(vars(runs[0]).values())[:3], work_dir=str(work))
     result = compare([run], str(tmp_path / 'out'), images=1, max_images=2)
     row = result['rows'][0]
@@ -157,8 +158,8 @@ def test_table():
         method='PVD', miou=50, mask_ap=None, params_m=11.7, gmacs=5.6,
         seconds=0.0871,
     )  # fmt: skip
-    columns = [Column('mIoU', 'miou'), Column('AP', 'mask_ap'), *COSTS]
-    lines = markdown([row], columns).splitlines()
+    columns = [Column('mIoU', 'miou'), Column('AP', 'mask_ap'), *_COSTS]
+    lines = _table([row], columns).splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
     cells = [cell.strip() for cell in lines[2].strip('|').split('|')]
     assert cells == ['PVD', '50.00', '-', '11.70', '5.60', '0.087']
@@ -185,8 +186,19 @@ def test_mistakes(runs, tmp_path):
     with pytest.raises(FileNotFoundError, match='work directory'):
         run = Run('x', coarse.config, coarse.checkpoint, str(tmp_path / 'no'))
         compare([run], str(tmp_path))
-    with pytest.raises(ValueError, match='not of the model.*of another shape'):
-        compare([Run('x', coarse.config, fine.checkpoint)], str(tmp_path))
+    with pytest.raises(UserError, match="(?s)'coarse'.*another model.*another shape"):
+        compare([Run('coarse', coarse.config, fine.checkpoint)], str(tmp_path))
+
+
+def test_a_checkpoint_without_its_auxiliary_head(runs, tmp_path):
+    content = torch.load(runs[0].checkpoint)
+    weights = content['state_dict']
+    kept = {key: weights[key] for key in weights if 'auxiliary_head' not in key}
+    assert len(kept) < len(weights)
+    torch.save(dict(content, state_dict=kept), tmp_path / 'slim.pth')
+    slim = Run('slim', runs[0].config, str(tmp_path / 'slim.pth'))
+    whole, row = compare([runs[0], slim], str(tmp_path))['rows']
+    assert (row['miou'], row['gmacs']) == (whole['miou'], whole['gmacs'])
 
 
 def test_different_test_data(runs, tmp_path):

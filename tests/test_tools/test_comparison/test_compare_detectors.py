@@ -2,6 +2,7 @@
 """The comparison of detectors, with two narrow ones on a few shapes."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,12 +12,16 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData
 
-from comparison.compare import Run, compare
-from comparison.detectors import InstanceTask, Match, Objects, match
+from comparison.compare import compare
+from comparison.matching import Match, match
+from comparison.runs import Candidate, Run, check_same_data
+from comparison.tasks import InstanceTask
 from pvd_mm import register_all_modules
 from pvd_mm.apis.complexity import model_complexity
 from pvd_mm.data.samples import make_shapes_sample
+from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.shipped_configs import mim_root
+from pvd_mm.visualization.painters import Instances
 
 pytest.importorskip('mmdet')
 register_all_modules()
@@ -95,8 +100,8 @@ def test_computes_figures_and_draws(runs, tmp_path):
     assert picture.shape[1] > 1000 and picture.std() > 10
 
 
-def test_reads_what_mim_test_has_left(runs, tmp_path):
-    figures = {c.figure: 0.001 * i for i, c in enumerate(InstanceTask.columns)}
+def test_reads_the_metrics_of_a_test(runs, tmp_path):
+    figures = {c.metric: 0.001 * i for i, c in enumerate(InstanceTask.columns)}
     figures['coco/segm_mAP_l'] = -1.0  # no large object
     left = tmp_path / 'work' / '20260101_000000'
     left.mkdir(parents=True)
@@ -109,16 +114,10 @@ def test_reads_what_mim_test_has_left(runs, tmp_path):
 
 
 def test_one_task_at_a_time(runs, tmp_path):
-    other = tmp_path / 'other.py'
-    text = Config.fromfile(runs[1].config)
-    text.default_scope = 'mmseg'
-    text.dump(other)
-    with pytest.raises(ValueError, match='not of the model'):
+    with pytest.raises(UserError, match="run 'x': .* of another model"):
         compare([Run('x', runs[0].config, runs[1].checkpoint)], str(tmp_path))
-    from pvd_mm.apis.runs import Method, check_same_data
-
-    first = Method(runs[0], Config.fromfile(runs[0].config), None, None)
-    second = Method(runs[1], text, None, None)
+    first = Candidate(runs[0], SimpleNamespace(scope='mmdet'), None)
+    second = Candidate(runs[1], SimpleNamespace(scope='mmseg'), None)
     with pytest.raises(ValueError, match='differ in their task'):
         check_same_data([first, second])
 
@@ -127,11 +126,11 @@ def test_one_task_at_a_time(runs, tmp_path):
 
 
 def objects(*rows, scores=None):
-    """Objects from (label, left, right): columns of a 4x20 image."""
+    """Instances from (label, left, right): columns of a 4x20 image."""
     masks = np.zeros((len(rows), 4, 20), bool)
     for mask, (_, left, right) in zip(masks, rows, strict=True):
         mask[:, left:right] = True
-    return Objects(masks, np.array([row[0] for row in rows], int), scores)
+    return Instances(masks, np.array([row[0] for row in rows], int), scores)
 
 
 def test_matching():

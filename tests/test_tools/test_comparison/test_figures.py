@@ -8,12 +8,13 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from comparison.figures import _ObjectFigure, densest_window, draw_figures
+from comparison.figures import densest_window, draw_figures
+from comparison.runs import Run
+from comparison.tasks import InstanceTask
 from helpers.commands import tool
 from helpers.untrained import DETECTOR, make
 from pvd_mm.apis.images import read_image
 from pvd_mm.apis.inferencers import load_inferencer
-from pvd_mm.apis.runs import Run
 from pvd_mm.utils.errors import UserError
 
 
@@ -97,16 +98,17 @@ def sample_of(masks, labels, scores):
 def test_objects_are_contours_with_label_and_score():
     masks = np.zeros((3, 4, 10), bool)
     masks[0, :, :6] = masks[1, :, 4:] = masks[2] = True
-    figure = _ObjectFigure(dict(classes=('a', 'b'), palette=[[255, 0, 0], [0, 0, 255]]))
+    meta = dict(classes=('a', 'b'), palette=[[255, 0, 0], [0, 0, 255]])
+    task = InstanceTask(meta, contours=True)
     sample = sample_of(masks, [0, 1, 0], [0.6, 0.9, 0.4])
-    labels = figure.labels(sample)
+    labels = task.labels(sample)
     assert labels[0].tolist() == [0] * 4 + [1] * 6  # the more certain above
     image = np.full((4, 10, 3), 77, np.uint8)
-    cell = figure.draw_prediction(sample, image, None)
+    cell = task.draw_prediction(sample, image, None)
     assert (cell.picture == 77).all()  # contours alone
     assert [text for _, _, text, _ in cell.labels] == ['a 0.60', 'b 0.90']
     assert [list(color) for _, color in cell.outlines] == [[1, 0.5, 0.5], [0.5, 0.5, 1]]
-    assert figure.labels(sample_of(masks[:0], [], [])).max() == -1
+    assert task.labels(sample_of(masks[:0], [], [])).max() == -1
 
 
 def test_the_window_with_the_most_differences():

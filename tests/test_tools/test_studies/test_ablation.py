@@ -21,18 +21,18 @@ from studies.ablation import (
     RESULTS,
     GridError,
     Trial,
-    _lock,
     command,
     load_grid,
     markdown,
-    of_trial,
     plot,
     read_results,
+    results_of,
     run,
-    summarise,
+    summarize,
     table,
     update_blocks,
 )
+from studies.ablation.run import _lock
 
 PVD = 'pvd_r18-stage-c32_1xb2-600_street-192x256'
 DEEPLABV3 = 'deeplabv3_r18-d8-c32_1xb2-600_street-192x256'
@@ -100,7 +100,7 @@ def test_shipped_grids(path):
         assert cfg.train_dataloader.dataset.data_root == 'data/'
         init_default_scope(cfg.default_scope)
         model = MODELS.build(cfg.model)
-        plain = Config.fromfile(words[3])
+        plain = Config.fromfile(words[2])
         for key, value in trial.options.items():
             node = cfg
             for part in key.split('.'):
@@ -171,9 +171,9 @@ def test_results(tmp_path, capsys):
     said = capsys.readouterr().err
     assert f'{RESULTS}:2 is left out' in said
     assert f'{RESULTS}:3 is left out, it lacks config' in said
-    assert of_trial(found, Trial('DeepLabv3', DEEPLABV3)) == {0: found[0]}
+    assert results_of(Trial('DeepLabv3', DEEPLABV3), found) == {0: found[0]}
     with pytest.raises(GridError, match='Give the changed trial another'):
-        of_trial(found, Trial('DeepLabv3', PVD))
+        results_of(Trial('DeepLabv3', PVD), found)
 
 
 def test_tables_and_plots(tmp_path):
@@ -239,12 +239,12 @@ def test_a_resumed_log(tmp_path):
         lines.append(json.dumps(dict(step=30, mIoU=50.0, time=1.0)))
         lines.append('{"lr": ')
         (folder / 'scalars.json').write_text('\n'.join(lines))
-    found = summarise(str(tmp_path))
+    found = summarize(str(tmp_path))
     assert (found['steps'], found['curve']['30']) == (30, dict(mIoU=50.0))
     assert found['seconds'] == 40.0 and found['step_seconds'] == 1.0
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match='no validation'):
-        summarise(str(tmp_path / 'empty'))
+        summarize(str(tmp_path / 'empty'))
 
 
 def test_the_tool_trains_once_and_goes_on(tmp_path):
@@ -277,7 +277,7 @@ def test_the_tool_trains_once_and_goes_on(tmp_path):
     rows['PVD']['options'] = {**short, 'model.decode_head.decoder.groups': 7}
     first = call()
     assert first.returncode == 1, first.stdout + first.stderr
-    assert 'PVD, seed 0: mim train ended with' in first.stdout
+    assert 'PVD, seed 0: train.py ended with' in first.stdout
     assert 'groups must divide' in first.stdout
     assert '1 trainings failed' in first.stderr
     assert '| PVD | not run' in first.stdout

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from comparison.compare import Run, compare
+from comparison.compare import compare
+from comparison.runs import Run
 from pvd_mm.utils.errors import UserError
 from studies.boundary_limits import (
     boundary_limits,

@@ -11,6 +11,7 @@ from pvd_mm.data.samples import make_shapes_sample  # noqa: E402
 from pvd_mm.utils.errors import MissingDataError  # noqa: E402
 from studies.overfit import (  # noqa: E402
     choose_images,
+    curve,
     markdown,
     overfit,
     plot,
@@ -85,3 +86,16 @@ def test_when_the_goal_is_reached():
     )
     assert '| a | 100 | 0.100 | 0.650 | 0.700 |' in table
     assert '| b | not reached | 0.100 | 0.200 | - |' in table
+
+
+def test_a_log_that_was_cut_off(tmp_path):
+    """A test without detections counts as 0, half a line not at all."""
+    folder = tmp_path / '1/vis_data'
+    folder.mkdir(parents=True)
+    (folder / 'scalars.json').write_text(
+        '{"lr": 0.1, "step": 1}\n'
+        '{"coco/segm_mAP": 0.5, "step": 1}\n'
+        '{"data_time": 0.1, "step": 2}\n'
+        '{"coco/segm_mAP": 0.'
+    )
+    assert curve(str(tmp_path)) == [(1, 0.5), (2, 0.0)]

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 _CELL = 4.0  # width of a picture in inches
-_CAPTION = 0.32  # height of what is written below it
-_HEAD = 0.42
+_CAPTION = 0.32  # height of the caption below it
+_HEAD = 0.42  # height of the titles
 
 
 class Cell(NamedTuple):
@@ -18,7 +18,7 @@ class Cell(NamedTuple):
 
     Args:
         picture (np.ndarray): (H, W, 3) uint8, RGB.
-        caption (str): What is written below it. Defaults to ''.
+        caption (str): The text below it. Defaults to ''.
         outlines (Sequence): Pairs of a mask, (H, W) bool, whose contour is
             drawn, and its colour.
         labels (Sequence): Quadruples (x, y, text, colour), in pixels.
@@ -96,8 +96,6 @@ def draw_grid(
 
 
 def _draw_cell(axes, cell: Cell) -> None:
-    from matplotlib.patches import Rectangle
-
     axes.imshow(cell.picture, interpolation='nearest', aspect='auto')
     for mask, color in cell.outlines:
         if mask.any():
@@ -121,20 +119,36 @@ def _draw_cell(axes, cell: Cell) -> None:
         )
     if cell.window is not None:
         rows, columns = cell.window
-        for color, line in (('black', 3.0), ('white', 1.4)):
-            axes.add_patch(
-                Rectangle(
-                    (columns.start - 0.5, rows.start - 0.5),
-                    columns.stop - columns.start,
-                    rows.stop - rows.start,
-                    fill=False,
-                    edgecolor=color,
-                    linewidth=line,
-                )
-            )
+        width, height = columns.stop - columns.start, rows.stop - rows.start
+        box = (columns.start - 0.5, rows.start - 0.5, width, height)
+        draw_frame(axes, box, 'white', 1.4, 3.0)
     height, width = cell.picture.shape[:2]
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel(cell.caption, fontsize=10, labelpad=3)
+
+
+def draw_frame(
+    axes,
+    box: tuple[float, float, float, float],
+    color: str,
+    line: float,
+    edge: float,
+) -> None:
+    """Draw a frame with a black edge, which is seen on every ground.
+
+    Args:
+        axes (Axes): Where it is drawn.
+        box (tuple): Left, top, width and height.
+        color (str): Of the line.
+        line, edge (float): Widths of the line and, below it, of the edge.
+    """
+    from matplotlib.patches import Rectangle
+
+    left, top, width, height = box
+    for edgecolor, linewidth in (('black', edge), (color, line)):
+        frame = Rectangle((left, top), width, height, fill=False)
+        frame.set(edgecolor=edgecolor, linewidth=linewidth)
+        axes.add_patch(frame)
