@@ -8,14 +8,32 @@ _BLOCK = re.compile(r'^(<!-- table: ([^\n]+?) -->\n).*?^(<!-- end -->)', re.M | 
 
 
 def markdown_table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: int = 1,
+    padded: bool = False,
 ) -> str:
-    """A table whose first ``left`` columns are words and the others figures.
+    """Format a table.
 
-    A bar inside a cell is escaped, so that it ends no column.
+    Args:
+        head (Sequence[str]): Titles of the columns.
+        rows (Sequence[Sequence[str]]): Cells. A bar inside one is escaped, so that it
+            ends no column.
+        left (int): How many columns, the first, are words; the others are figures.
+            Defaults to 1.
+        padded (bool): Whether columns are as wide as their widest cell, to be read in
+            a terminal. Defaults to False.
+
+    Returns:
+        str: The table, without a line break at its end.
     """
-    rule = ['---'] * left + ['---:'] * (len(head) - left)
     lines = [[str(cell).replace('|', '\\|') for cell in line] for line in (head, *rows)]
+    columns = zip(*lines, strict=True)
+    widths = [max(map(len, column)) if padded else 0 for column in columns]
+    justify = [str.ljust] * left + [str.rjust] * (len(head) - left)
+    rule = ['-' * (width or 3) for width in widths[:left]]
+    rule += ['-' * ((width or 4) - 1) + ':' for width in widths[left:]]
+    lines = [[f(*pair) for f, *pair in zip(justify, line, widths)] for line in lines]
     lines.insert(1, rule)
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
