@@ -27,7 +27,7 @@ LABELS = {
     'copy_reused': 'copy, no allocation',
 }
 TURNS = (
-    '- every turn of a contestant begins with an untimed call of its own, so that its '
+    '- every turn of a candidate begins with an untimed call of its own, so that its '
     'times do not depend on who had the turn before'
 )
 NOTES = {
@@ -66,7 +66,7 @@ def results_folder(out: str, force: bool = False) -> Path:
 
 
 def label(name: str) -> str:
-    """What the tables call a contestant."""
+    """What the tables call a candidate."""
     return LABELS.get(name, name)
 
 
@@ -91,7 +91,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
-def summary(result: dict) -> 'list[dict]':
+def summary(result: dict) -> list[dict]:
     """Ratios in few numbers, as far as what they need was measured.
 
     Returns:
@@ -106,7 +106,7 @@ def summary(result: dict) -> 'list[dict]':
 
     def ratios(
         over: str, under: str, kind: str, sizes: Sequence[int], strides: Sequence[int]
-    ) -> 'list[float]':
+    ) -> list[float]:
         wanted = [(size, stride) for size in sizes for stride in strides]
         keys = [((over, *at, kind), (under, *at, kind)) for at in wanted]
         return [times[a] / times[b] for a, b in keys if a in times and b in times]
@@ -214,7 +214,7 @@ class _Tables:
         return in_ms(seconds, scaled), _ratio(seconds, base)
 
     def by_size(self, names: Sequence[str], strides: Sequence[int], kind: str) -> str:
-        """Rows of sizes, columns of contestants and their ratios."""
+        """Rows of sizes, columns of candidates and their ratios."""
         head, columns = ['input'], []
         for stride in strides:
             for name in names:
@@ -232,7 +232,7 @@ class _Tables:
         return markdown_table(head, rows)
 
     def table_4(self, kind: str) -> str:
-        """Rows of contestants at the largest size; time and memory."""
+        """Rows of candidates at the largest size; time and memory."""
         size = self.sizes[-1]
         memory = {
             (one['name'], one['stride']): one['peak_mib']
@@ -334,7 +334,7 @@ def markdown(result: dict) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def _summary_rows(result: dict) -> 'list[list[str]]':
+def _summary_rows(result: dict) -> list[list[str]]:
     return [[one['what'], f'{one["value"]:.3g}'] for one in result['summary']]
 
 
@@ -384,7 +384,7 @@ def draw(result: dict, path: str) -> None:
     figure.savefig(path)
 
 
-def write(result: dict, folder: Path) -> 'list[Path]':
+def write(result: dict, folder: Path) -> list[Path]:
     """Write ``op_speed.json``, ``op_speed.md`` and, where matplotlib is
     installed, ``fig8.png``.
 
