@@ -89,6 +89,6 @@ def _source(record: dict) -> str:
 
 _RECORDS = dict(
     model=lambda one: f'{models.markdown(one["result"])}\n\n{_source(one)}',
-    backends=lambda one: f'{backends.table(one["result"])}\n\n{_source(one)}',
+    backends=lambda one: f'{backends.markdown(one["result"])}\n\n{_source(one)}',
     op=lambda one: op_report.markdown(one['result']).rstrip(),
 )
