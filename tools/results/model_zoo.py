@@ -30,8 +30,8 @@ _PASSES = ('forward', 'train')
 
 def _measured(records: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
     for record in records_of(records, 'model'):
-        for one in record['result']:
-            yield record, one
+        for result in record['result']:
+            yield record, result
 
 
 def complexity_table(records: Sequence[dict]) -> Table:
@@ -49,10 +49,10 @@ def complexity_table(records: Sequence[dict]) -> Table:
         'machine',
     ]
     names = [Path(path).stem for path in shipped_configs()]
-    found = {}
-    for record, one in _measured(records):
-        if any(f'{kind}_s' in one for kind in _PASSES):
-            found.setdefault(one['name'], []).append((record, one))
+    costs = {}
+    for record, result in _measured(records):
+        if any(f'{kind}_s' in result for kind in _PASSES):
+            costs.setdefault(result['name'], []).append((record, result))
     detectors = {
         name
         for about, other in _validation_sets()
@@ -61,23 +61,23 @@ def complexity_table(records: Sequence[dict]) -> Table:
     }
     rows, missing = [], {}
     for name in names:
-        rows += [_cost_row(name, *pair) for pair in found.get(name, ())]
-        if name not in found:
+        rows += [_cost_row(name, *pair) for pair in costs.get(name, ())]
+        if name not in costs:
             rows.append([name, *[NOT_RUN] * (len(head) - 1)])
         done = {
             kind
-            for _, one in found.get(name, ())
+            for _, result in costs.get(name, ())
             for kind in _PASSES
-            if f'{kind}_s' in one
+            if f'{kind}_s' in result
         }
         lacking = tuple(kind for kind in _PASSES if kind not in done)
         if lacking:
-            size = found[name][0][1].get('size') if name in found else None
+            size = costs[name][0][1].get('size') if name in costs else None
             # segmentors and detectors are not measured together
             key = name in detectors, tuple(size or ()), lacking
             missing.setdefault(key, []).append(name)
-    for name in found.keys() - set(names):
-        rows += [_cost_row(f'{name} (not shipped)', *pair) for pair in found[name]]
+    for name in costs.keys() - set(names):
+        rows += [_cost_row(f'{name} (not shipped)', *pair) for pair in costs[name]]
     notes = ['Times of rows that were not measured in one run do not compare.']
     if missing:
         notes.append(
@@ -103,7 +103,7 @@ def _benchmark(
     )
 
 
-def _cost_row(name: str, record: dict, one: dict) -> list[str]:
+def _cost_row(name: str, record: dict, result: dict) -> list[str]:
     columns = (
         ('forward_macs', 1e9, '.2f'),
         ('forward_s', 1, '.3f'),
@@ -113,10 +113,10 @@ def _cost_row(name: str, record: dict, one: dict) -> list[str]:
     )
     return [
         name,
-        '×'.join(map(str, one.get('size', ()))) or NONE,
-        number(one['params'] / 1e6, '.2f'),
+        '×'.join(map(str, result.get('size', ()))) or NONE,
+        number(result['params'] / 1e6, '.2f'),
         *(
-            number(one[key] / unit, form) if key in one else NOT_RUN
+            number(result[key] / unit, form) if key in result else NOT_RUN
             for key, unit, form in columns
         ),
         record['machine'],
@@ -133,9 +133,9 @@ def _counts(
     cells = []
     for key, unit in keys:
         values = (
-            one[key]
-            for _, one in _measured(records)
-            if one['name'] == config and key in one
+            result[key]
+            for _, result in _measured(records)
+            if result['name'] == config and key in result
         )
         value = next(values, None)
         cells.append(NOT_RUN if value is None else f'{value / unit:.1f}')
@@ -238,11 +238,11 @@ def _enter_cost(model: dict, records: Sequence[dict]) -> None:
     metadata = model['Metadata']
     for key in ('Parameters (M)', 'GMACs', 'Image Size'):
         metadata.pop(key, None)
-    for _, one in _measured(records):
-        if one['name'] == model['Name'] and 'forward_macs' in one:
-            metadata['Parameters (M)'] = round(one['params'] / 1e6, 2)
-            metadata['GMACs'] = round(one['forward_macs'] / 1e9, 2)
-            metadata['Image Size'] = '×'.join(map(str, one['size']))
+    for _, result in _measured(records):
+        if result['name'] == model['Name'] and 'forward_macs' in result:
+            metadata['Parameters (M)'] = round(result['params'] / 1e6, 2)
+            metadata['GMACs'] = round(result['forward_macs'] / 1e9, 2)
+            metadata['Image Size'] = '×'.join(map(str, result['size']))
             return
 
 
@@ -253,19 +253,19 @@ def _enter_results(model: dict, records: Sequence[dict]) -> None:
         for key, value in (old[0] if isinstance(old, list) else old).items()
         if key != 'Metrics'
     }
-    found = []
+    results = []
     for about, other in _validation_sets():
         if model['Name'] in configs_of(other):
             metrics = {**about['metrics'], **about['also']}
-            for one in tests_of(model['Name'], records, other['data']):
-                found.append(
+            for test in tests_of(model['Name'], records, other['data']):
+                results.append(
                     {
-                        title: round(about['factor'] * one['result'][key], 2)
+                        title: round(about['factor'] * test['result'][key], 2)
                         for title, key in metrics.items()
-                        if one['result'].get(key) is not None
+                        if test['result'].get(key) is not None
                     }
                 )
-    model['Results'] = [{**plain, 'Metrics': metrics} for metrics in found] or [plain]
+    model['Results'] = [{**plain, 'Metrics': metrics} for metrics in results] or [plain]
 
 
 def _validation_sets() -> Iterator[tuple[dict, dict]]:
