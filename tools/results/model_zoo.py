@@ -61,39 +61,33 @@ def complexity_table(records: Sequence[dict]) -> Table:
     }
     rows, missing = [], {}
     for name in names:
-        rows += [_cost_row(name, *pair) for pair in costs.get(name, ())]
-        if name not in costs:
-            rows.append([name, *[NOT_RUN] * (len(head) - 1)])
-        done = {
+        measured = costs.pop(name, [])
+        rows += [_cost_row(name, *pair) for pair in measured] or [
+            [name, *[NOT_RUN] * (len(head) - 1)]
+        ]
+        lacking = tuple(
             kind
-            for _, result in costs.get(name, ())
             for kind in _PASSES
-            if f'{kind}_s' in result
-        }
-        lacking = tuple(kind for kind in _PASSES if kind not in done)
+            if not any(f'{kind}_s' in result for _, result in measured)
+        )
         if lacking:
-            size = costs[name][0][1].get('size') if name in costs else None
+            size = measured[0][1].get('size', ()) if measured else ()
             # segmentors and detectors are not measured together
-            key = name in detectors, tuple(size or ()), lacking
+            key = name in detectors, tuple(size), lacking
             missing.setdefault(key, []).append(name)
-    for name in costs.keys() - set(names):
-        rows += [_cost_row(f'{name} (not shipped)', *pair) for pair in costs[name]]
+    for name, measured in costs.items():
+        rows += [_cost_row(f'{name} (not shipped)', *pair) for pair in measured]
     notes = ['Times of rows that were not measured in one run do not compare.']
     if missing:
-        notes.append(
-            how_to_run(
-                '\n'.join(
-                    _benchmark(place, size, kinds, configs)
-                    for place, ((_, size, kinds), configs) in enumerate(
-                        missing.items(), 1
-                    )
-                )
-            )
-        )
+        commands = [
+            _command(place, size, kinds, configs)
+            for place, ((_, size, kinds), configs) in enumerate(missing.items(), 1)
+        ]
+        notes.append(how_to_run('\n'.join(commands)))
     return Table('Parameters, multiply-accumulates, time and memory', head, rows, notes)
 
 
-def _benchmark(
+def _command(
     place: int, size: Sequence[int], kinds: Sequence[str], configs: Sequence[str]
 ) -> str:
     words = ['--size', *map(str, size)] if size else []
@@ -126,20 +120,12 @@ def _cost_row(name: str, record: dict, result: dict) -> list[str]:
 # ------------------------------------------------------------- README's tables
 
 
-def _counts(
-    config: str, keys: Sequence[tuple[str, float]], records: Sequence[dict]
-) -> list[str]:
-    """What does not depend on the machine, as cells: keys and their units."""
-    cells = []
-    for key, unit in keys:
-        values = (
-            result[key]
-            for _, result in _measured(records)
-            if result['name'] == config and key in result
-        )
-        value = next(values, None)
-        cells.append(NOT_RUN if value is None else f'{value / unit:.1f}')
-    return cells
+def _count(config: str, key: str, unit: float, records: Sequence[dict]) -> str:
+    """What does not depend on the machine, as a cell."""
+    for _, result in _measured(records):
+        if result['name'] == config and key in result:
+            return f'{result[key] / unit:.1f}'
+    return NOT_RUN
 
 
 def _of_the_paper(table: dict) -> list[str]:
@@ -175,7 +161,8 @@ def segmentors_table(records: Sequence[dict]) -> str:
             [
                 label,
                 *kind,
-                *_counts(name, [('params', 1e6), ('forward_macs', 1e9)], records),
+                _count(name, 'params', 1e6, records),
+                _count(name, 'forward_macs', 1e9, records),
             ]
         )
     return markdown_table(head, rows, left=3)
@@ -204,12 +191,12 @@ def detectors_table(records: Sequence[dict]) -> str:
             continue
         side = Config.fromfile(find_shipped(name)).model.train_cfg.rcnn.mask_size
         label = f'`{name}`' + (", the paper's" if name in _of_the_paper(about) else '')
-        pairs = [
-            _counts(config, [(key, unit)], records)[0]
+        counts = [
+            _count(config, key, unit, records)
             for key, unit in (('params', 1e6), ('mask_macs', 1e9))
             for config in (name, base)
         ]
-        rows.append([label, f'{side} × {side}', *pairs])
+        rows.append([label, f'{side} × {side}', *counts])
     return markdown_table(head, rows, left=2)
 
 
