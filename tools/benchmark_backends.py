@@ -6,13 +6,13 @@ ratios within pairs. Random weights and images: no data is needed.
 
 import argparse
 import sys
-from pathlib import Path
 
 import torch
 
+from benchmarks.arguments import add_model_arguments
 from pvd_mm import register_all_modules
-from pvd_mm.engine.launch import LaunchError, load_config
 from pvd_mm.ops.backends import BACKENDS
+from pvd_mm.utils.arguments import AtLeastOne, exit_on_user_error
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_folder
 
@@ -21,9 +21,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        'configs', nargs='+', help='paths or names of shipped configs of PVD'
-    )
+    add_model_arguments(parser, "each config's crop_size, of detectors 800 1333")
     parser.add_argument(
         '--backends',
         nargs=2,
@@ -33,72 +31,51 @@ def parse_args() -> argparse.Namespace:
         help='(default: matrix cpp)',
     )
     parser.add_argument(
-        '--size',
-        nargs=2,
+        '--pairs',
         type=int,
-        metavar=('H', 'W'),
-        help="image size; default: each config's crop_size",
+        action=AtLeastOne,
+        default=20,
+        help='timed pairs of steps (default: 20)',
     )
-    parser.add_argument(
-        '--batch-size',
-        type=int,
-        default=2,
-        help='images of a training step (default: 2)',
-    )
-    parser.add_argument(
-        '--pairs', type=int, default=20, help='timed pairs of steps (default: 20)'
-    )
-    parser.add_argument('--device', default='cpu', help='(default: cpu)')
-    parser.add_argument('--threads', type=int, help='threads on a CPU')
     parser.add_argument('--out', help='folder for a record of it')
     args = parser.parse_args()
     try:
         check_folder(args.out or '.')
     except UserError as error:
         parser.error(f'--out: {error}')
-    if min(args.batch_size, args.pairs, *(args.size or [1])) < 1:
-        parser.error('--size, --batch-size and --pairs must be at least 1')
     if len(set(args.backends)) < 2:
         parser.error('--backends must be two different ones')
     return args
 
 
+@exit_on_user_error('benchmark_backends', ValueError)
 def main() -> None:
     args = parse_args()
     register_all_modules()
-    from benchmarks.backends import compare_backends, table
-    from benchmarks.subjects import subject_class
+    from benchmarks.backends import compare_backends, markdown
+    from benchmarks.models import load_benchmarks
     from pvd_mm.engine.records import new_record, write_record
     from pvd_mm.utils.machine import describe_machine
 
     if args.threads:
         torch.set_num_threads(args.threads)
     results = []
-    try:
-        for name in args.configs:
-            cfg = load_config(name)
-            kind = subject_class(cfg.default_scope)
-            size = tuple(args.size or kind.default_size(cfg))
-            subject = kind(
-                cfg,
-                f'`{Path(name).stem}`, {size[0]}×{size[1]}',
-                size,
-                args.batch_size,
-                args.device,
-            )
-            results += compare_backends(
-                subject,
-                args.backends,
-                args.pairs,
-                lambda line: print(line, file=sys.stderr, flush=True),
-            )
-    except (LaunchError, ValueError) as error:
-        sys.exit(f'benchmark_backends: {error}')
+    for config in args.configs:
+        (benchmark,) = load_benchmarks(
+            [config], args.size, args.batch_size, args.device, kinds=['train']
+        )
+        benchmark.name = '`{}`, {}×{}'.format(benchmark.name, *benchmark.size)
+        results += compare_backends(
+            benchmark,
+            args.backends,
+            args.pairs,
+            lambda line: print(line, file=sys.stderr, flush=True),
+        )
     if args.out:
         write_record(args.out, new_record('backends', results, args.device))
     print(
         f'{args.batch_size} images, {describe_machine(args.device)}, torch '
-        f'{torch.__version__}, {args.pairs} pairs.\n\n{table(results)}'
+        f'{torch.__version__}, {args.pairs} pairs.\n\n{markdown(results)}'
     )
 
 

@@ -24,6 +24,7 @@ from benchmarks.op_report import (  # noqa: E402
 )
 from pvd_mm.engine.records import new_record, write_record  # noqa: E402
 from pvd_mm.ops.checks import FORMULATIONS  # noqa: E402
+from pvd_mm.utils.arguments import AtLeastOne  # noqa: E402
 from pvd_mm.utils.errors import UserError  # noqa: E402
 
 
@@ -44,7 +45,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--device', help='cpu, cuda, cuda:1, ... (default: cuda where there is one)'
     )
-    parser.add_argument('--threads', type=int, help='threads on a CPU')
+    parser.add_argument(
+        '--threads', type=int, action=AtLeastOne, help='threads on a CPU'
+    )
     parser.add_argument(
         '--sizes',
         nargs='+',
@@ -84,8 +87,6 @@ def parse_args() -> argparse.Namespace:
         "to compile for each size, or 'fold'",
     )
     args = parser.parse_args()
-    if args.threads is not None and args.threads < 1:
-        parser.error('--threads must be at least 1')
     names = set(Settings._fields) & set(vars(args))
     try:
         args.settings = check(Settings(**{name: getattr(args, name) for name in names}))

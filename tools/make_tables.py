@@ -11,8 +11,9 @@ from pathlib import Path
 
 from benchmarks.op_report import draw
 from pvd_mm.engine.records import read_records, records_of
+from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.errors import UserError
-from pvd_mm.utils.files import check_new, make_folder
+from pvd_mm.utils.files import check_new, make_folder, write_text
 from results.pages import NAMES, make_tables, update_page
 
 
@@ -65,8 +66,8 @@ def update(pages: list[str], records: list[dict]) -> None:
         try:
             text = update_page(page, records)
         except (OSError, ValueError) as error:
-            sys.exit(f'make_tables: {page}: {error}')
-        page.write_text(text, encoding='utf-8')
+            raise UserError(f'{page}: {error}') from error
+        write_text(page, text)
         print(page)
 
 
@@ -81,11 +82,12 @@ def files(args: argparse.Namespace, records: list[dict]) -> dict:
             suffix = f'_{i}_{title}' if i else ''
             content[out / f'{name}{suffix}.csv'] = table.csv()
     if args.table in ('all', 'table3'):
-        for i, one in enumerate(records_of(records, 'op')):
-            content[out / f'fig8{f"_{i}" if i else ""}.png'] = one['result']
+        for i, record in enumerate(records_of(records, 'op')):
+            content[out / f'fig8{f"_{i}" if i else ""}.png'] = record['result']
     return content
 
 
+@exit_on_user_error('make_tables')
 def main() -> None:
     args = parse_args()
     records, broken = read_records(args.records)
@@ -100,18 +102,15 @@ def main() -> None:
         update(args.update, records)
         return
     content = files(args, records)
-    try:
-        check_new(content, args.force)
-    except UserError as error:
-        sys.exit(f'make_tables: {error}')
+    check_new(content, args.force)
     make_folder(args.out)
-    for path, one in content.items():
+    for path, made in content.items():
         if path.suffix == '.png':
-            draw(one, str(path))
+            draw(made, str(path))
             continue
-        path.write_text(one, encoding='utf-8')
+        write_text(path, made)
         if path.suffix == '.md':
-            print(one)
+            print(made)
     print('\n'.join(map(str, content)))
 
 

@@ -37,9 +37,9 @@ def zoo_table(models: list[dict]) -> str:
         models (list[dict]): As metafiles describe them.
     """
     columns = {
-        'config': [f'[`{one["Name"]}`](../{one["Config"]})' for one in models],
-        'architecture': [_architecture(one['Metadata']) for one in models],
-        'images a step': [one['Metadata']['Batch Size'] for one in models],
+        'config': [f'[`{model["Name"]}`](../{model["Config"]})' for model in models],
+        'architecture': [_architecture(model['Metadata']) for model in models],
+        'images a step': [model['Metadata']['Batch Size'] for model in models],
     }
     for head, key, form in (
         ('params (M)', 'Parameters (M)', '.2f'),
@@ -47,12 +47,12 @@ def zoo_table(models: list[dict]) -> str:
         ('at', 'Image Size', ''),
     ):
         columns[head] = [
-            format(one['Metadata'][key], form) if key in one['Metadata'] else ''
-            for one in models
+            format(model['Metadata'][key], form) if key in model['Metadata'] else ''
+            for model in models
         ]
-    columns['figures'] = [_figures(one.get('Results') or []) for one in models]
+    columns['figures'] = [_figures(model.get('Results') or []) for model in models]
     columns['weights'] = [
-        f'[file]({one["Weights"]})' if 'Weights' in one else '' for one in models
+        f'[file]({model["Weights"]})' if 'Weights' in model else '' for model in models
     ]
     filled = {head: cells for head, cells in columns.items() if any(cells)}
     rows = [[cell or '–' for cell in row] for row in zip(*filled.values())]
@@ -67,8 +67,8 @@ def _figures(results: dict | list) -> str:
     results = results if isinstance(results, list) else [results]
     return ', '.join(
         f'{name} {value}'
-        for one in results
-        for name, value in (one.get('Metrics') or {}).items()
+        for result in results
+        for name, value in (result.get('Metrics') or {}).items()
     )
 
 
@@ -81,13 +81,13 @@ def fill(app, docname: str, source: list[str]) -> None:
     for model in read_models():
         groups.setdefault(model['Metadata']['Training Data'], []).append(model)
 
-    def table(found: re.Match) -> str:
-        if found[1] not in groups:
+    def table(match: re.Match) -> str:
+        if match[1] not in groups:
             logger.warning(
-                'there are no models of %s', found[1], location=docname, type='zoo'
+                'there are no models of %s', match[1], location=docname, type='zoo'
             )
             return ''
-        return zoo_table(groups.pop(found[1]))
+        return zoo_table(groups.pop(match[1]))
 
     source[0] = re.sub(r'<!-- models: (.+?) -->', table, source[0])
     for data in groups:

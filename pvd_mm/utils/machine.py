@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""The machine that figures were found on, in words."""
+"""The machine that figures were measured on, in words."""
 
 import os
 import platform

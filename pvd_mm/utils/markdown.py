@@ -56,14 +56,14 @@ def fill_blocks(text: str, makers: Mapping[str, Callable[[], str]]) -> str:
             f'{", ".join(names) or "none"}, the tables {", ".join(makers)}'
         )
 
-    def block(found: re.Match) -> str:
-        if found[2] not in makers:
-            return found[0]
-        return f'{found[1]}\n{makers[found[2]]()}\n\n{found[3]}'
+    def block(match: re.Match) -> str:
+        if match[2] not in makers:
+            return match[0]
+        return f'{match[1]}\n{makers[match[2]]()}\n\n{match[3]}'
 
     return _BLOCK.sub(block, text)
 
 
 def block_names(text: str) -> list[str]:
     """The names of a page's blocks."""
-    return [found[2] for found in _BLOCK.finditer(text)]
+    return [match[2] for match in _BLOCK.finditer(text)]

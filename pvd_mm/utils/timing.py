@@ -5,13 +5,29 @@ Times mean something only next to each other: on a busy machine all candidates m
 busy with it. So they take turns, round by round, in one process.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
 
+import torch
 from torch.utils.benchmark import timer
+
+Name = TypeVar('Name', bound=Hashable)
+
+
+def current_device(device: str) -> AbstractContextManager:
+    """Make a GPU the current one, which is the one that is waited for when time is
+    taken. For a CPU it does nothing.
+
+    Args:
+        device (str): 'cpu', 'cuda', 'cuda:0', ...
+    """
+    return torch.cuda.device(device) if device.startswith('cuda') else nullcontext()
 
 
 def time_calls(action: Callable[[], object], number: int = 1) -> float:
-    """Seconds of a call, the mean of some in a row, with what they queue on a GPU.
+    """Seconds of a call, the mean of some in a row, with what they queue on the current
+    GPU (see :func:`current_device`).
 
     What a call returns is freed before the next one.
 
@@ -26,20 +42,20 @@ def time_calls(action: Callable[[], object], number: int = 1) -> float:
 
 
 def take_turns(
-    actions: Mapping[str, Callable[[], object]],
-    rounds: int | Mapping[str, int],
-    number: int | Mapping[str, int] = 1,
+    actions: Mapping[Name, Callable[[], object]],
+    rounds: int | Mapping[Name, int],
+    number: int | Mapping[Name, int] = 1,
     warm_up: int = 0,
     alternate: bool = False,
-    report: Callable[[str, float], None] | None = None,
-) -> dict[str, list[float]]:
+    report: Callable[[Name, float], None] | None = None,
+) -> dict[Name, list[float]]:
     """Time candidates in turn.
 
     Args:
         actions (Mapping): Name of a candidate to what is called.
-        rounds (int or Mapping): How many samples are taken, of all or of each. Who has
-            fewer than others sits rounds out, evenly, so that all medians are taken
-            over the same minutes.
+        rounds (int or Mapping): How many samples are taken, of all or of each. Of a
+            candidate that has fewer than others they are spread evenly over the rounds,
+            so that all medians are taken over the same minutes.
         number (int or Mapping): Calls of a sample, of all or of each. Defaults to 1.
         warm_up (int): Untimed calls before each sample: what is timed then finds the
             caches and the allocator as its own kind left them. Defaults to 0.
@@ -49,7 +65,7 @@ def take_turns(
             sample. Defaults to None.
 
     Returns:
-        dict[str, list[float]]: Name to the seconds of a call, a value for each sample.
+        dict: Name to the seconds of a call, a value for each sample.
     """
     rounds = rounds if isinstance(rounds, Mapping) else dict.fromkeys(actions, rounds)
     number = number if isinstance(number, Mapping) else dict.fromkeys(actions, number)
@@ -58,8 +74,12 @@ def take_turns(
     for turn in range(most):
         names = list(actions)
         for name in reversed(names) if alternate and turn % 2 else names:
-            taken = [(turn + n) * rounds[name] // most for n in (0, 1)]
-            if taken[0] == taken[1]:
+            # n samples: one in the middle of each n-th part of the rounds
+            before, after = (
+                (2 * end * rounds[name] + most) // (2 * most)
+                for end in (turn, turn + 1)
+            )
+            if before == after:
                 continue
             for _ in range(warm_up):
                 actions[name]()

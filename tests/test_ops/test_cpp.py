@@ -341,7 +341,7 @@ def test_two_threads_at_once():
 @pytest.mark.parametrize('dtype', (torch.float32, torch.half))
 @pytest.mark.parametrize('layout', ('contiguous', 'channels_last', 'sliced'))
 def test_it_allocates_its_results_only(formulation, dtype, layout):
-    from benchmarks.models import MIB, peak_memory
+    from benchmarks.memory import MIB, peak_memory
 
     input, votes, grad, *rest = make(
         c=8, h=64, w=64, formulation=formulation, dtype=dtype, layout=layout

@@ -312,7 +312,7 @@ def test_autocast_does_what_conv_transpose2d_does(dtype):
 
 def _peak_beyond(function, output_bytes):
     """Peak memory that torch allocates in ``function``, in outputs."""
-    from benchmarks.models import MIB, peak_memory
+    from benchmarks.memory import MIB, peak_memory
 
     return peak_memory(function, 'cpu') * MIB / output_bytes
 

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.ops.backends import VARIABLE
+from pvd_mm.utils.markdown import markdown_table
+from pvd_mm.utils.timing import current_device, take_turns
 
-from .models import Subject, _seconds
+from .base import ModelBenchmark
 
 
 @contextmanager
@@ -39,11 +41,11 @@ def _detached(arguments):  # of nested lists and tuples
     if isinstance(arguments, Tensor):
         return arguments.detach().requires_grad_(arguments.requires_grad)
     if isinstance(arguments, (list, tuple)):
-        return [_detached(one) for one in arguments]
+        return [_detached(item) for item in arguments]
     return arguments
 
 
-def training_parts(subject: Subject) -> dict[str, Callable[[], None]]:
+def training_parts(benchmark: ModelBenchmark) -> dict[str, Callable[[], None]]:
     """What is timed of a model: a ``training step``; forward and backward of
     its ``decoder``; and of its ``decoding`` alone, from votes that are there
     to the decoded map. Each contains the next.
@@ -54,13 +56,13 @@ def training_parts(subject: Subject) -> dict[str, Callable[[], None]]:
     decoder = next(
         (
             module
-            for module in subject.model.modules()
+            for module in benchmark.model.modules()
             if isinstance(module, PixelVotingDecoder)
         ),
         None,
     )
     if decoder is None:
-        raise ValueError(f'{subject.name} has no PixelVotingDecoder')
+        raise ValueError(f'{benchmark.name} has no PixelVotingDecoder')
     given = {}
 
     def record(name: str, method: Callable) -> Callable:
@@ -74,7 +76,7 @@ def training_parts(subject: Subject) -> dict[str, Callable[[], None]]:
     for name, method in methods.items():
         setattr(decoder, name, record(name, method))
     try:
-        subject.train()
+        benchmark.train()
     finally:
         for name in methods:
             delattr(decoder, name)
@@ -90,7 +92,7 @@ def training_parts(subject: Subject) -> dict[str, Callable[[], None]]:
         return run
 
     return {
-        'training step': subject.train,
+        'training step': benchmark.train,
         'decoder': both_ways('forward'),
         'decoding': both_ways('decode'),
     }
@@ -101,12 +103,12 @@ def _forget_gradients(module: nn.Module, arguments) -> None:
     if isinstance(arguments, Tensor):
         arguments.grad = None
     elif isinstance(arguments, list):
-        for one in arguments:
-            _forget_gradients(module, one)
+        for item in arguments:
+            _forget_gradients(module, item)
 
 
 def compare_backends(
-    subject: Subject,
+    benchmark: ModelBenchmark,
     backends: Sequence[str],
     pairs: int = 20,
     report: Callable[[str], None] = print,
@@ -114,68 +116,75 @@ def compare_backends(
     """Time :func:`training_parts` with two backends in alternation.
 
     Args:
-        subject (Subject): A model, loaded here.
+        benchmark (ModelBenchmark): A model, loaded here.
         backends (Sequence[str]): Two backends of the op.
         pairs (int): Timed pairs of each part, after one to warm up.
             Defaults to 20.
         report (Callable): Called with a line after each part.
 
     Returns:
-        list[dict]: For each part ``name`` (the subject's), ``part``, the
+        list[dict]: For each part ``name`` (the model's), ``part``, the
         median seconds by backend ``seconds``, and how many times longer the
         first takes than the second, ``ratio``, the median over pairs, with
         its ``quartiles``.
     """
-    subject.load()
-    results = []
-    for part, action in training_parts(subject).items():
-        times = {name: [] for name in backends}
-        for turn in range(pairs + 1):
-            # in either order, lest one always comes first
-            for name in backends[:: 1 if turn % 2 else -1]:
-                with _backend(name):
-                    seconds = _seconds(action, subject.device)
-                if turn:
-                    times[name].append(seconds)
-        ratios = [a / b for a, b in zip(*times.values())]
-        quartiles = (
-            statistics.quantiles(ratios, n=4, method='inclusive')
-            if pairs > 1
-            else ratios * 3
-        )
-        results.append(
-            dict(
-                name=subject.name,
-                part=part,
-                ratio=statistics.median(ratios),
-                quartiles=[quartiles[0], quartiles[-1]],
-                seconds={name: statistics.median(t) for name, t in times.items()},
-            )
-        )
-        report(row(results[-1]))
+    benchmark.load()
+    with current_device(benchmark.device):
+        results = []
+        for part, action in training_parts(benchmark).items():
+            results.append(_compare_part(benchmark.name, part, action, backends, pairs))
+            report(markdown(results).splitlines()[-1])
     return results
 
 
-def row(result: dict) -> str:
-    """A result as a row of :func:`table`."""
+def _compare_part(
+    name: str,
+    part: str,
+    action: Callable[[], None],
+    backends: Sequence[str],
+    pairs: int,
+) -> dict:
+    actions = {backend: _backend(backend)(action) for backend in backends}
+    for backend in reversed(backends):
+        actions[backend]()  # warms up
+    samples = take_turns(actions, pairs, alternate=True)
+    ratios = [first / second for first, second in zip(*samples.values())]
+    low, _, high = (
+        statistics.quantiles(ratios, n=4, method='inclusive')
+        if pairs > 1
+        else ratios * 3
+    )
+    return dict(
+        name=name,
+        part=part,
+        ratio=statistics.median(ratios),
+        quartiles=[low, high],
+        seconds={
+            backend: statistics.median(values) for backend, values in samples.items()
+        },
+    )
+
+
+def markdown(results: Sequence[dict]) -> str:
+    """A table of the results of :func:`compare_backends`."""
+    first, second = results[0]['seconds']
+    head = [
+        'config',
+        'part',
+        f'{first} (ms)',
+        f'{second} (ms)',
+        f'{first} / {second}',
+        'quartiles',
+    ]
+    return markdown_table(head, [_row(result) for result in results], left=2)
+
+
+def _row(result: dict) -> list[str]:
     low, high = result['quartiles']
-    cells = [
+    return [
         result['name'],
         result['part'],
         *(f'{seconds * 1e3:,.4g}' for seconds in result['seconds'].values()),
         f'{result["ratio"]:.3f}',
         f'{low:.3f} to {high:.3f}',
     ]
-    return '| ' + ' | '.join(cells) + ' |'
-
-
-def table(results: Sequence[dict]) -> str:
-    """The results of :func:`compare_backends` in Markdown."""
-    first, second = results[0]['seconds']
-    head = (
-        f'| config | part | {first} (ms) | {second} (ms) | '
-        f'{first} / {second} | quartiles |'
-    )
-    return '\n'.join(
-        [head, '| --- | --- | ---: | ---: | ---: | ---: |', *map(row, results)]
-    )

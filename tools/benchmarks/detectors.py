@@ -1,9 +1,8 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""A two-stage detector of mmdet as a subject of
-:mod:`benchmarks.models`.
+"""What is measured of a two-stage detector of mmdet.
 
 What a detector finds depends on its weights, and what it costs on what it
-finds. So that random weights do, and all subjects do the same work, every
+finds. So that random weights do, and all models do the same work, every
 stage runs, but the next one gets boxes that were drawn beforehand.
 """
 
@@ -19,14 +18,14 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .models import Subject
+from .base import ModelBenchmark
 
 
-class DetectorSubject(Subject):
+class DetectorBenchmark(ModelBenchmark):
     """A Mask R-CNN: images with objects, proposals and RoIs.
 
     Args:
-        *args: Those of :class:`.Subject`.
+        *args: Those of :class:`.ModelBenchmark`.
         rois (int): RoIs of the mask branch. Defaults to 100, the most that
             COCO's detectors find in an image.
         objects (int): Annotated objects of an image. Defaults to 8, about
@@ -75,8 +74,8 @@ class DetectorSubject(Subject):
         self.metas = [self.samples[0].metainfo]
         proposals = self.model.test_cfg.rpn.max_per_img
         self.proposals = self._boxes(random_boxes(proposals, self.size, random))
-        self.found = self._boxes(random_boxes(self.rois, self.size, random))
-        self.found.labels = torch.randint(
+        self.detections = self._boxes(random_boxes(self.rois, self.size, random))
+        self.detections.labels = torch.randint(
             0, classes, (self.rois,), generator=random
         ).to(self.device)
         self.model.eval()
@@ -130,7 +129,7 @@ class DetectorSubject(Subject):
     def mask(self) -> None:
         """The mask branch alone, of one image."""
         self.model.eval()
-        rois = bbox2roi([self.found.bboxes])
+        rois = bbox2roi([self.detections.bboxes])
         with torch.no_grad():
             self.model.roi_head._mask_forward(self.maps, rois)
 
@@ -142,7 +141,7 @@ class DetectorSubject(Subject):
             maps = model.extract_feat(self.images[:1])
             model.rpn_head.predict(maps, self.samples[:1], rescale=False)
             head.predict_bbox(maps, self.metas, [self.proposals], head.test_cfg)
-            head.predict_mask(maps, self.metas, [self.found.clone()], rescale=True)
+            head.predict_mask(maps, self.metas, [self.detections.clone()], rescale=True)
 
     def losses(self) -> dict:
         """As the detector's ``loss``, with proposals of ours: the box
@@ -156,7 +155,7 @@ class DetectorSubject(Subject):
             maps, objects, proposal_cfg=model.train_cfg.rpn_proposal
         )
         losses = {f'rpn_{name}': loss for name, loss in losses.items()}
-        proposals = [found.clone() for found in self.train_proposals]
+        proposals = [boxes.clone() for boxes in self.train_proposals]
         losses.update(model.roi_head.loss(maps, proposals, self.samples))
         return losses
 

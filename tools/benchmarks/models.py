@@ -1,164 +1,94 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""What a pass through a model costs: time and memory, models side by side.
+"""What a pass through a model costs: time and memory, models side by side, which take
+turns (see :mod:`pvd_mm.utils.timing`)."""
 
-Times mean something only next to each other: on a busy machine all models
-must be busy with it. So they take turns, round by round, in one process.
-"""
-
-import gc
 import statistics
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
-import torch
-from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner.utils import set_random_seed
-from torch import nn
-
-from pvd_mm.apis.complexity import count_macs, count_params
+from pvd_mm.engine.launch import load_config
+from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.markdown import markdown_table
+from pvd_mm.utils.timing import current_device, take_turns
 
-MIB = 2**20
+from .base import ModelBenchmark
+from .memory import peak_memory
 
 
-class Subject(ABC):
-    """A model of a config, with random weights, on random data.
+def benchmark_class(scope: str) -> type[ModelBenchmark]:
+    """The benchmark of a framework's models.
 
     Args:
-        cfg (Config): Of the framework that the class is for. Pretrained
-            weights are left out.
-        name (str): What the tables call it.
-        size (tuple[int, int]): Height and width of the images.
-        batch_size (int): Images of a training step; inference takes one.
-        device (str): Where it runs.
+        scope (str): A config's ``default_scope``, 'mmseg' or 'mmdet'.
     """
+    if scope == 'mmdet':
+        from .detectors import DetectorBenchmark
 
-    #: Methods that are measured, which is also what the tables call them
-    kinds: tuple[str, ...] = ('forward', 'train')
-    #: Images that a training step needs
-    least_batch_size = 1
+        return DetectorBenchmark
+    from .segmentors import SegmentorBenchmark
 
-    def __init__(
-        self,
-        cfg: Config,
-        name: str,
-        size: tuple[int, int],
-        batch_size: int,
-        device: str,
-    ) -> None:
-        self.cfg = cfg
-        self.name = name
-        self.size = size
-        self.batch_size = batch_size
-        self.device = device
-        self.model = None
+    return SegmentorBenchmark
 
-    def load(self) -> None:
-        """Build the model, its optimizer and its data."""
-        set_random_seed(0)
-        init_default_scope(self.cfg.default_scope)
-        cfg = self.cfg.model.copy()
-        cfg.pop('pretrained', None)
-        self.model = MODELS.build(cfg)
-        # a process of its own needs no SyncBN, nor does a CPU take it
-        self.model = _without_sync_bn(self.model).to(self.device)
-        self.optimizer = build_optim_wrapper(self.model, self.cfg.optim_wrapper.copy())
-        self.load_data()
 
-    @staticmethod
-    @abstractmethod
-    def default_size(cfg: Config) -> tuple[int, int]:
-        """Height and width, where none are given."""
+def load_benchmarks(
+    configs: Sequence[str],
+    size: Sequence[int] | None,
+    batch_size: int,
+    device: str,
+    kinds: Collection[str] = ('mask', 'forward', 'train'),
+    **options: int,
+) -> list[ModelBenchmark]:
+    """The benchmarks of configs of one framework, at one image size.
 
-    @abstractmethod
-    def load_data(self) -> None:
-        """Make images and their annotations."""
+    Args:
+        configs (Sequence[str]): Paths or names of shipped configs.
+        size (Sequence[int], optional): Height and width; None is the default of the
+            first config.
+        batch_size (int): Images of a training step.
+        device (str): Where they run.
+        kinds (Collection[str]): What is measured, as far as the models have it.
+            Defaults to all.
+        **options (int): ``rois`` and ``objects`` of detectors.
 
-    @abstractmethod
-    def forward(self) -> None:
-        """One image through the network."""
-
-    @abstractmethod
-    def losses(self) -> dict:
-        """The losses of a batch."""
-
-    @abstractmethod
-    def title(self) -> str:
-        """What the measured passes hold."""
-
-    def train(self) -> None:
-        """One training step: losses, gradients and the optimizer's step."""
-        self.model.train()
-        loss, _ = self.model.parse_losses(self.losses())
-        self.optimizer.update_params(loss)
-
-    def complexity(self) -> dict[str, int]:
-        """``params``, those of inference, and ``forward_macs``; likewise of
-        other kinds, training steps apart."""
-        kinds = [kind for kind in self.kinds if kind != 'train']
-        return dict(
-            params=count_params(self.model),
-            **{f'{kind}_macs': count_macs(getattr(self, kind)) for kind in kinds},
+    Raises:
+        UserError: If these do not go together.
+    """
+    loaded = [load_config(config) for config in configs]
+    scopes = {cfg.default_scope for cfg in loaded}
+    if len(scopes) > 1:
+        raise UserError('segmentors and detectors cannot be compared')
+    cls = benchmark_class(*scopes)
+    kinds = tuple(kind for kind in cls.kinds if kind in kinds)
+    if not kinds:
+        raise UserError('these leave nothing to measure')
+    if 'train' in kinds and batch_size < cls.least_batch_size:
+        raise UserError(
+            f'--batch-size must be at least {cls.least_batch_size} to train: batch '
+            'norm over one pooled pixel needs two images'
         )
-
-
-def _without_sync_bn(model: nn.Module) -> nn.Module:
-    from mmengine.model import revert_sync_batchnorm
-
-    return revert_sync_batchnorm(model)
-
-
-def _synchronise(device: str) -> None:
-    if device.startswith('cuda'):
-        torch.cuda.synchronize(device)
-
-
-def _seconds(action: Callable[[], None], device: str) -> float:
-    _synchronise(device)
-    start = time.perf_counter()
-    action()
-    _synchronise(device)
-    return time.perf_counter() - start
-
-
-def peak_memory(action: Callable[[], None], device: str) -> float:
-    """Memory in MiB that torch holds at most while ``action`` runs, beyond
-    what it held before: activations, gradients and workspaces of torch, not
-    what libraries take beside it.
-
-    On a CPU from the allocations that torch's profiler records.
-    """
-    gc.collect()
-    if device.startswith('cuda'):
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        action()
-        _synchronise(device)
-        return (torch.cuda.max_memory_allocated(device) - before) / MIB
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        action()
-    held = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak / MIB
+    if options and scopes != {'mmdet'}:
+        raise UserError('--rois and --objects are for detectors')
+    size = tuple(size or cls.default_size(loaded[0]))
+    benchmarks = [
+        cls(cfg, Path(config).stem, size, batch_size, device, **options)
+        for config, cfg in zip(configs, loaded)
+    ]
+    for model in benchmarks:
+        model.kinds = kinds
+    return benchmarks
 
 
 def benchmark(
-    subjects: Sequence[Subject],
+    models: Sequence[ModelBenchmark],
     rounds: int = 3,
     train_rounds: int | None = None,
     report: Callable[[str], None] = print,
 ) -> list[dict]:
-    """Measure subjects of one class in turn.
+    """Measure models of one class, on one device, in turn.
 
     Args:
-        subjects (Sequence[Subject]): What to measure, baseline first.
+        models (Sequence[ModelBenchmark]): What to measure, baseline first.
         rounds (int): Timed passes of each; the median counts. One more
             before them warms up and is where memory is measured.
             Defaults to 3.
@@ -167,47 +97,54 @@ def benchmark(
         report (Callable): Called with a line after each measurement.
 
     Returns:
-        list[dict]: For each subject ``name``, ``params`` and for each of its
+        list[dict]: For each model ``name``, ``params`` and for each of its
         kinds, such as ``forward`` and ``train``, ``forward_s`` (median
         seconds), ``forward_mib`` (peak memory) and, but for ``train``,
         ``forward_macs``.
     """
     if train_rounds is None:
         train_rounds = rounds
-    kinds = [kind for kind in subjects[0].kinds if kind != 'train' or train_rounds]
-    results = []
-    for subject in subjects:
-        subject.load()
-        result = dict(name=subject.name, **subject.complexity())
+    kinds = [kind for kind in models[0].kinds if kind != 'train' or train_rounds]
+    planned = {
+        (model, kind): train_rounds if kind == 'train' else rounds
+        for model in models
+        for kind in kinds
+    }
+    done = Counter()
+
+    def report_turn(turn: tuple[ModelBenchmark, str], seconds: float) -> None:
+        model, kind = turn
+        done[turn] += 1
+        report(
+            f'round {done[turn]}/{planned[turn]}, {model.name}, {kind}: {seconds:.3f} s'
+        )
+        model.optimizer.zero_grad()  # of memory that the next model needs
+
+    with current_device(models[0].device):
+        results = [_measure_once(model, kinds, report) for model in models]
+        actions = {(model, kind): getattr(model, kind) for model, kind in planned}
+        samples = take_turns(actions, planned, report=report_turn)
+    for model, result in zip(models, results):
         for kind in kinds:
-            result[f'{kind}_mib'] = peak_memory(getattr(subject, kind), subject.device)
-        subject.optimizer.zero_grad()
-        report(f'{subject.name}: {result["params"] / 1e6:.1f} M parameters')
-        for kind in kinds:
-            macs = (
-                f'{result[f"{kind}_macs"] / 1e9:.1f} GMACs, '
-                if f'{kind}_macs' in result
-                else ''
-            )
-            report(f'{subject.name}, {kind}: {macs}{result[f"{kind}_mib"]:.0f} MiB')
-        results.append(result)
-    times = {}
-    for turn in range(max(rounds, train_rounds)):
-        for subject in subjects:
-            for kind in kinds:
-                most = train_rounds if kind == 'train' else rounds
-                if turn >= most:
-                    continue
-                seconds = _seconds(getattr(subject, kind), subject.device)
-                times.setdefault((subject.name, kind), []).append(seconds)
-                report(
-                    f'round {turn + 1}/{most}, {subject.name}, {kind}: {seconds:.3f} s'
-                )
-            subject.optimizer.zero_grad()
-    for result in results:
-        for kind in kinds:
-            result[f'{kind}_s'] = statistics.median(times[result['name'], kind])
+            result[f'{kind}_s'] = statistics.median(samples[model, kind])
     return results
+
+
+def _measure_once(
+    model: ModelBenchmark, kinds: Sequence[str], report: Callable[[str], None]
+) -> dict:
+    """Load a model and measure all but time."""
+    model.load()
+    result = dict(name=model.name, **model.complexity())
+    for kind in kinds:
+        result[f'{kind}_mib'] = peak_memory(getattr(model, kind), model.device)
+    model.optimizer.zero_grad()
+    report(f'{model.name}: {result["params"] / 1e6:.1f} M parameters')
+    for kind in kinds:
+        macs = result.get(f'{kind}_macs')
+        counted = '' if macs is None else f'{macs / 1e9:.1f} GMACs, '
+        report(f'{model.name}, {kind}: {counted}{result[f"{kind}_mib"]:.0f} MiB')
+    return result
 
 
 def markdown(results: Sequence[dict]) -> str:
@@ -226,9 +163,9 @@ def markdown(results: Sequence[dict]) -> str:
     for _, title, _, _ in columns:
         head += [title, 'ratio']
     rows = []
-    for one in results:
-        row = [one['name']]
+    for result in results:
+        row = [result['name']]
         for key, _, unit, form in columns:
-            row += [f'{one[key] / unit:{form}}', f'{one[key] / base[key]:.3f}']
+            row += [f'{result[key] / unit:{form}}', f'{result[key] / base[key]:.3f}']
         rows.append(row)
     return markdown_table(head, rows)

@@ -2,13 +2,12 @@
 """What the dynamic deconvolution costs: Tables 3 and 4 and Fig. 8 of the paper
 with all backends, next to what else one could call.
 
-All contestants of one map size take turns in one process. Slow ones sit
-rounds out, evenly, so that everyone's median is taken over the same minutes
-of a machine that may be busy. Nothing of one call is alive in the next.
+All candidates of one map size take turns in one process, the slow ones less often (see
+:mod:`pvd_mm.utils.timing`). Nothing of one call is alive in the next.
 
-Every turn begins with an untimed call of the same contestant, whoever it is:
-what is timed finds the caches, the allocator and the threads as its own
-kind left them, not as the contestant before did.
+Every turn begins with an untimed call of the same candidate, whichever it is: what is
+timed finds the caches, the allocator and the threads as its own kind left them, not as
+the candidate before did.
 """
 
 import datetime
@@ -18,102 +17,73 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import torch
 
 from pvd_mm.utils.machine import describe_processor
+from pvd_mm.utils.timing import current_device, take_turns, time_calls
 from pvd_mm.version import __version__
 
-from .op_candidates import (
-    KINDS,
-    Contestant,
-    Settings,
-    check,
-    contestants,
-    tolerated,
-)
+from .memory import peak_memory
+from .op_candidates import KINDS, Candidate, Settings, check, make_candidates, tolerated
 from .op_report import best_backend, in_ms, label, summary
 
-# One sample of a fast call is a loop of about this many seconds.
-_SAMPLE = 5e-4
+# One sample of a fast call is a loop of about this many seconds; longer on a GPU, whose
+# samples end with waiting for it, some microseconds.
+_SAMPLE = dict(cpu=5e-4, cuda=5e-3)
 
 
-def _seconds(action: Callable[[], object], repeats: int, device: str) -> float:
-    """Seconds of a call, the mean of a loop. What a call returns is freed
-    before the next."""
-    if not device.startswith('cuda'):
-        start = time.perf_counter()
-        for _ in range(repeats):
-            action()
-        return (time.perf_counter() - start) / repeats
-    torch.cuda.synchronize()
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(repeats):
-        action()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3 / repeats
-
-
-def time_all(
-    entrants: Sequence[Contestant], kind: str, settings: Settings
-) -> 'tuple[dict[str, dict], dict[str, str]]':
-    """Time contestants in turn.
+def time_candidates(
+    candidates: Sequence[Candidate], kind: str, settings: Settings
+) -> tuple[dict[str, dict], dict[str, str]]:
+    """Time candidates in turn, on the current device.
 
     Args:
-        entrants (Sequence[Contestant]): Who takes turns.
+        candidates (Sequence[Candidate]): What is timed.
         kind (str): One of ``KINDS``.
-        settings (Settings): As :func:`.op_contestants.check` returns them.
+        settings (Settings): As :func:`.op_candidates.check` returns them.
 
     Returns:
         tuple[dict[str, dict], dict[str, str]]: By name ``median_s``,
         ``best_s``, ``quartiles_s``, ``samples``, ``calls`` per sample and
-        ``scale``, which is in the times already; and who failed, and why.
+        ``scale``, which is in the times already; and by name why a candidate failed.
     """
-    samples, repeats, rounds, failed = {}, {}, {}, {}
-    device = settings.device
-    for one in entrants:
-        action = one.action(kind)
+    actions, first, calls, rounds, failed = {}, {}, {}, {}, {}
+    least = _SAMPLE[torch.device(settings.device).type]
+    for candidate in candidates:
+        name, action = candidate.name, candidate.action(kind)
         try:
-            _seconds(action, 1, device)  # compiles, and warms up
-            seconds = _seconds(action, 1, device)
+            time_calls(action)  # compiles, and warms up
+            seconds = time_calls(action)
         except Exception as error:
-            failed[one.name] = tolerated(one.name, error)
+            failed[name] = tolerated(name, error)
             continue
-        repeats[one.name] = max(1, math.ceil(_SAMPLE / max(seconds, 1e-9)))
-        samples[one.name] = [seconds] if repeats[one.name] == 1 else []
-        rounds[one.name] = max(
-            settings.least_runs - len(samples[one.name]),
-            round(settings.budget / (seconds * repeats[one.name])),
+        actions[name] = action
+        calls[name] = max(1, math.ceil(least / max(seconds, 1e-9)))
+        first[name] = [seconds] if calls[name] == 1 else []
+        rounds[name] = max(
+            settings.least_runs - len(first[name]),
+            round(settings.budget / (seconds * calls[name])),
         )
-    most = max(rounds.values(), default=0)
-    for turn in range(most):
-        for one in entrants:
-            if one.name not in rounds:
-                continue
-            n = rounds[one.name]  # of `most` turns, evenly
-            if (turn + 1) * n // most > turn * n // most:
-                action = one.action(kind)
-                _seconds(action, 1, device)  # not timed
-                samples[one.name].append(_seconds(action, repeats[one.name], device))
-    scales = {one.name: one.scale for one in entrants}
+    samples = take_turns(actions, rounds, calls, warm_up=1)
     results = {}
-    for name, raw in samples.items():
-        scaled = sorted(value * scales[name] for value in raw)
-        spread = (
-            statistics.quantiles(scaled, n=4, method='inclusive')
-            if len(scaled) > 1
-            else scaled
+    for candidate in candidates:
+        name, scale = candidate.name, candidate.scale
+        if name in failed:
+            continue
+        seconds = sorted(value * scale for value in first[name] + samples[name])
+        quartiles = (
+            statistics.quantiles(seconds, n=4, method='inclusive')
+            if len(seconds) > 1
+            else seconds
         )
         results[name] = dict(
-            median_s=statistics.median(scaled),
-            best_s=scaled[0],
-            quartiles_s=[spread[0], spread[-1]],
-            samples=len(scaled),
-            calls=repeats[name],
-            scale=scales[name],
+            median_s=statistics.median(seconds),
+            best_s=seconds[0],
+            quartiles_s=[quartiles[0], quartiles[-1]],
+            samples=len(seconds),
+            calls=calls[name],
+            scale=scale,
         )
     return results, failed
 
@@ -130,16 +100,11 @@ def measure(
 
     Returns:
         dict: ``machine``, ``settings``, versions and date; ``times``, a dict
-        for each contestant, size, stride and kind; ``memory``, likewise at
-        the largest size; ``left_out``, who and why; ``summary``.
+        for each candidate, size, stride and kind; ``memory``, likewise at
+        the largest size; ``left_out``, by name why; ``summary``.
     """
     settings = check(settings)
     started = time.time()
-    left_out = {}
-    try:
-        from . import models  # noqa: F401
-    except ImportError as error:
-        left_out['memory'] = f'it is not measured: {error}'
     result = dict(
         machine=describe_processor(settings.device),
         torch=torch.__version__,
@@ -151,17 +116,16 @@ def measure(
         settings=settings._asdict(),
         times=[],
         memory=[],
-        left_out=left_out,
+        left_out={},
     )
     # conv_transpose2d at its best, but without TF32, which nothing else has
     flags = torch.backends.cudnn.flags(
         enabled=True, benchmark=True, deterministic=False, allow_tf32=False
     )
-    on_gpu = settings.device.startswith('cuda')
     try:  # what is there so far stays, so that collecting garbage is quick
         gc.collect()
         gc.freeze()
-        with flags, torch.cuda.device(settings.device) if on_gpu else nullcontext():
+        with flags, current_device(settings.device):
             _measure_cases(settings, report, result)
     finally:
         gc.unfreeze()
@@ -178,47 +142,41 @@ def _measure_cases(
     cases = [(size, stride) for size in settings.sizes for stride in settings.strides]
     for number, (size, stride) in enumerate(cases):
         largest = size == settings.sizes[-1]
-        entrants, left_out = contestants(settings, size, stride, largest)
+        candidates, left_out = make_candidates(settings, size, stride, largest)
         for name, reason in left_out.items():
             result['left_out'].setdefault(name, reason)
         for kind in KINDS:
             place = dict(size=size, stride=stride, kind=kind)
             gc.collect()
             with torch.set_grad_enabled(kind != 'forward'):
-                times, failed = time_all(entrants, kind, settings)
-                entrants = [one for one in entrants if one.name not in failed]
+                times, failed = time_candidates(candidates, kind, settings)
+                candidates = [c for c in candidates if c.name not in failed]
                 if largest:
-                    _add_memory(entrants, settings, place, result)
+                    result['memory'] += [
+                        _memory(candidate, settings.device, place)
+                        for candidate in candidates
+                    ]
             for name, reason in failed.items():
-                place_name = f'from {size}², stride {stride}, {kind} on'
-                result['left_out'].setdefault(name, f'{reason} ({place_name})')
+                start = f'from {size}², stride {stride}, {kind} on'
+                result['left_out'].setdefault(name, f'{reason} ({start})')
             result['times'] += [
-                dict(name=name, **place, **found) for name, found in times.items()
+                dict(name=name, **place, **values) for name, values in times.items()
             ]
             shown = ', '.join(
-                f'{label(name)} {in_ms(found["median_s"])}'
-                for name, found in times.items()
+                f'{label(name)} {in_ms(values["median_s"])}'
+                for name, values in times.items()
             )
             report(
                 f'[{number + 1}/{len(cases)}, {time.time() - started:.0f} s] '
                 f'{size}², stride {stride}, {kind}: {shown} (ms)'
             )
-        del entrants
+        del candidates
         gc.collect()
         if settings.device.startswith('cuda'):
             torch.cuda.empty_cache()
 
 
-def _add_memory(
-    entrants: Sequence[Contestant], settings: Settings, place: dict, result: dict
-) -> None:
-    """Measure the MiB that torch holds at most, beyond what was given."""
-    if 'memory' in result['left_out']:
-        return
-    from .models import peak_memory
-
-    for one in entrants:
-        mib = one.scale * peak_memory(one.action(place['kind']), settings.device)
-        result['memory'].append(
-            dict(name=one.name, **place, peak_mib=mib, scale=one.scale)
-        )
+def _memory(candidate: Candidate, device: str, place: dict) -> dict:
+    """The MiB that torch holds at most, beyond what was given."""
+    mib = candidate.scale * peak_memory(candidate.action(place['kind']), device)
+    return dict(name=candidate.name, **place, peak_mib=mib, scale=candidate.scale)

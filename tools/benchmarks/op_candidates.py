@@ -1,10 +1,11 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Who takes part in the op's benchmark: the backends, and what else one could
-call. See :mod:`benchmarks.op`."""
+"""The candidates of the op's benchmark (:mod:`benchmarks.op`): the backends, and
+what else one could call."""
 
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,15 +19,6 @@ from pvd_mm.ops.checks import FORMULATIONS, Geometry
 KERNEL_SIZE = 3
 KINDS = ('forward', 'forward+backward')
 DTYPES = ('float32', 'float64', 'float16', 'bfloat16')
-PEERS = (
-    'fold',
-    'compiled',
-    'conv_transpose2d',
-    'conv2d',
-    'carafe',
-    'copy',
-    'copy_reused',
-)
 
 
 class Settings(NamedTuple):
@@ -41,11 +33,11 @@ class Settings(NamedTuple):
             or else 'cpu'.
         dtype (str): One of ``DTYPES``. Defaults to 'float32'.
         formulation (str): See :func:`pvd_mm.ops.dynamic_deconv2d`.
-        budget (float): Timed seconds for each contestant, size, stride and
+        budget (float): Timed seconds for each candidate, size, stride and
             kind.
         least_runs (int): Samples that are taken even beyond the budget.
         step_pixels (int): The step update is timed on at most so many pixels.
-        without (Sequence[str]): Contestants to leave out.
+        without (Sequence[str]): Names of candidates to leave out.
     """
 
     sizes: Sequence[int] = tuple(2**i for i in range(3, 11))
@@ -60,7 +52,7 @@ class Settings(NamedTuple):
     without: Sequence[str] = ()
 
 
-class Contestant(NamedTuple):
+class Candidate(NamedTuple):
     """Something to time.
 
     Args:
@@ -131,7 +123,7 @@ def check(settings: Settings) -> Settings:
 
 
 class _Case:
-    """The tensors of one size and stride, which all contestants share."""
+    """The tensors of one size and stride, which all candidates share."""
 
     def __init__(self, settings: Settings, size: int, stride: int) -> None:
         self.size, self.stride = size, stride
@@ -155,7 +147,7 @@ class _Case:
         )
         return made.requires_grad_()
 
-    def crop(self, pixels: int) -> 'tuple[int, tuple[Tensor, ...]]':
+    def crop(self, pixels: int) -> tuple[int, tuple[Tensor, ...]]:
         """The side of a part of at most so many pixels; its input, votes and
         gradient."""
         side = min(self.size, math.isqrt(pixels))
@@ -167,7 +159,7 @@ class _Case:
         return side, (input, votes, grad.contiguous())
 
 
-def traffic(channels: int, size: int, stride: int, itemsize: int) -> 'tuple[int, int]':
+def traffic(channels: int, size: int, stride: int, itemsize: int) -> tuple[int, int]:
     """Bytes that the forward and the backward pass must at least read and
     write."""
     given = (channels + KERNEL_SIZE**2) * size**2 * itemsize
@@ -181,15 +173,15 @@ def _by_autograd(
     arguments: Sequence[Tensor],
     grad: Tensor,
     scale: float = 1.0,
-) -> Contestant:
+) -> Candidate:
     def both() -> tuple:
         output = function(*arguments)
         return output, torch.autograd.grad(output, arguments, grad)
 
-    return Contestant(name, lambda: function(*arguments), both, scale)
+    return Candidate(name, lambda: function(*arguments), both, scale)
 
 
-def _backend(name: str, case: _Case, settings: Settings) -> Contestant:
+def _backend(name: str, case: _Case, settings: Settings) -> Candidate:
     arguments, grad, scale = (case.input, case.votes), case.grad, 1.0
     if name == 'reference':
         side, (*arguments, grad) = case.crop(settings.step_pixels)
@@ -208,7 +200,7 @@ def _backend(name: str, case: _Case, settings: Settings) -> Contestant:
     return _by_autograd(name, function, arguments, grad, scale)
 
 
-def _fold(case: _Case, settings: Settings) -> Contestant:
+def _fold(case: _Case, settings: Settings) -> Candidate:
     def folded(columns: Tensor) -> Tensor:
         return F.fold(
             columns,
@@ -229,7 +221,7 @@ def _fold(case: _Case, settings: Settings) -> Contestant:
     return _by_autograd('fold', function, (case.input, case.votes), case.grad)
 
 
-def _compiled(case: _Case, settings: Settings) -> Contestant:
+def _compiled(case: _Case, settings: Settings) -> Candidate:
     def function(input: Tensor, votes: Tensor) -> Tensor:
         return standard.dynamic_deconv2d(
             input, votes, case.geometry, settings.formulation
@@ -240,7 +232,7 @@ def _compiled(case: _Case, settings: Settings) -> Contestant:
     return _by_autograd('compiled', function, (case.input, case.votes), case.grad)
 
 
-def _conv_transpose2d(case: _Case, settings: Settings) -> Contestant:
+def _conv_transpose2d(case: _Case, settings: Settings) -> Candidate:
     def function(input: Tensor, weight: Tensor) -> Tensor:
         return F.conv_transpose2d(
             input,
@@ -255,7 +247,7 @@ def _conv_transpose2d(case: _Case, settings: Settings) -> Contestant:
     )
 
 
-def _conv2d(case: _Case, settings: Settings) -> Contestant:
+def _conv2d(case: _Case, settings: Settings) -> Candidate:
     def function(input: Tensor, weight: Tensor) -> Tensor:
         return F.conv2d(input, weight, stride=case.stride, padding=KERNEL_SIZE // 2)
 
@@ -264,7 +256,7 @@ def _conv2d(case: _Case, settings: Settings) -> Contestant:
     return _by_autograd('conv2d', function, (case.input, case.weight), grad)
 
 
-def _carafe(case: _Case, settings: Settings) -> Contestant:
+def _carafe(case: _Case, settings: Settings) -> Candidate:
     from mmcv.ops import carafe
 
     masks = case.leaf(1, KERNEL_SIZE**2, *case.output_size)
@@ -275,7 +267,7 @@ def _carafe(case: _Case, settings: Settings) -> Contestant:
     return _by_autograd('carafe', function, (case.input, masks), case.grad)
 
 
-def _copy(case: _Case, settings: Settings, fresh: bool = True) -> Contestant:
+def _copy(case: _Case, settings: Settings, fresh: bool = True) -> Candidate:
     # a copy reads its bytes and writes them, so it takes half of them
     halves = [
         each // 2
@@ -289,21 +281,34 @@ def _copy(case: _Case, settings: Settings, fresh: bool = True) -> Contestant:
             return source[:half].clone()
         return target[:half].copy_(source[:half])
 
-    return Contestant(
+    return Candidate(
         'copy' if fresh else 'copy_reused',
         lambda: copy(halves[0]),
         lambda: (copy(halves[0]), copy(halves[1])),
     )
 
 
-def _copy_reused(case: _Case, settings: Settings) -> Contestant:
-    return _copy(case, settings, fresh=False)
+_PEERS = dict(
+    fold=_fold,
+    compiled=_compiled,
+    conv_transpose2d=_conv_transpose2d,
+    conv2d=_conv2d,
+    carafe=_carafe,
+    copy=_copy,
+    copy_reused=partial(_copy, fresh=False),
+)
+PEERS = tuple(_PEERS)
 
 
-def _missing_backend(name: str, case: _Case) -> str | None:
+def _why_not(name: str, case: _Case) -> str | None:
+    """Why a candidate cannot run here, if it cannot."""
     if name == 'triton' and os.environ.get('TRITON_INTERPRET', '0') != '0':
         return "TRITON_INTERPRET is set, and an interpreter's speed says nothing"
-    return load(name).why_not(case.device, case.dtype)
+    if name in BACKENDS:
+        return load(name).why_not(case.device, case.dtype)
+    if name == 'carafe' and case.device.type != 'cuda':
+        return 'it runs on GPUs alone'
+    return None
 
 
 def _first_words(error: Exception) -> str:
@@ -319,7 +324,7 @@ def _is_memory(error: Exception) -> bool:
 
 
 def tolerated(name: str, error: Exception) -> str:
-    """Why a contestant is left out after an error; errors of our own backends
+    """Why a candidate is left out after an error; errors of our own backends
     are none of those, but for memory."""
     if _is_memory(error):
         return 'out of memory'
@@ -328,10 +333,10 @@ def tolerated(name: str, error: Exception) -> str:
     raise error
 
 
-def contestants(
+def make_candidates(
     settings: Settings, size: int, stride: int, largest: bool = False
-) -> 'tuple[list[Contestant], dict[str, str]]':
-    """Who takes part at one size and stride.
+) -> tuple[list[Candidate], dict[str, str]]:
+    """The candidates at a size and stride.
 
     Args:
         settings (Settings): As :func:`check` returns them.
@@ -341,38 +346,27 @@ def contestants(
             Defaults to False.
 
     Returns:
-        tuple[list[Contestant], dict[str, str]]: Who does, and why the others
-        do not.
+        tuple[list[Candidate], dict[str, str]]: Those that run here, and by name
+        why the others do not.
     """
     case = _Case(settings, size, stride)
-    found, left_out = [], {}
-
-    def add(name: str, reason: str | None, make: Callable[[], Contestant]) -> None:
-        if name in settings.without:
-            return
+    skipped = set(settings.without)
+    if not largest:
+        skipped.add('conv2d')
+    if stride != 2 and case.device.type == 'cuda':
+        skipped.add('carafe')
+    backends = sorted(BACKENDS, key=lambda name: name != 'reference')
+    candidates, left_out = [], {}
+    for name in (*backends, *PEERS):
+        if name in skipped:
+            continue
+        make = _PEERS.get(name) or partial(_backend, name)
         try:
+            reason = _why_not(name, case)
             if reason is None:
-                found.append(make())
+                candidates.append(make(case, settings))
         except Exception as error:
             reason = tolerated(name, error)
         if reason is not None:
             left_out[name] = reason
-
-    order = sorted(BACKENDS, key=lambda name: name != 'reference')
-    for name in order:
-        add(
-            name,
-            _missing_backend(name, case),
-            lambda name=name: _backend(name, case, settings),
-        )
-    add('fold', None, lambda: _fold(case, settings))
-    add('compiled', None, lambda: _compiled(case, settings))
-    add('conv_transpose2d', None, lambda: _conv_transpose2d(case, settings))
-    if largest:
-        add('conv2d', None, lambda: _conv2d(case, settings))
-    if stride == 2 or case.device.type != 'cuda':
-        reason = None if case.device.type == 'cuda' else 'it runs on GPUs alone'
-        add('carafe', reason, lambda: _carafe(case, settings))
-    add('copy', None, lambda: _copy(case, settings))
-    add('copy_reused', None, lambda: _copy_reused(case, settings))
-    return found, left_out
+    return candidates, left_out

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from pvd_mm.ops.backends import BACKENDS, FASTEST
-from pvd_mm.utils.files import check_folder, make_folder
+from pvd_mm.utils.files import check_folder, write_text
 from pvd_mm.utils.markdown import markdown_table
 
+from .memory import MIB
 from .op_candidates import KERNEL_SIZE, KINDS, PEERS, traffic
 
-MIB = 2**20
 FILES = ('op_speed.json', 'op_speed.md', 'fig8.png')
 
 LABELS = {
@@ -27,7 +27,7 @@ LABELS = {
     'copy_reused': 'copy, no allocation',
 }
 TURNS = (
-    '- every turn of a contestant begins with an untimed call of its own, so that its '
+    '- every turn of a candidate begins with an untimed call of its own, so that its '
     'times do not depend on who had the turn before'
 )
 NOTES = {
@@ -66,21 +66,22 @@ def results_folder(out: str, force: bool = False) -> Path:
 
 
 def label(name: str) -> str:
-    """What the tables call a contestant."""
+    """What the tables call a candidate."""
     return LABELS.get(name, name)
 
 
 def _times(result: dict) -> dict:
+    keys = ('name', 'size', 'stride', 'kind')
     return {
-        (one['name'], one['size'], one['stride'], one['kind']): one['median_s']
-        for one in result['times']
+        tuple(entry[key] for key in keys): entry['median_s']
+        for entry in result['times']
     }
 
 
 def best_backend(result: dict) -> str:
     """The backend that all are compared with: what 'auto' takes."""
     device = torch.device(result['settings']['device']).type
-    names = {one['name'] for one in result['times']}
+    names = {entry['name'] for entry in result['times']}
     for name in (FASTEST.get(device), 'matrix', *BACKENDS):
         if name in names:
             return name
@@ -91,7 +92,7 @@ def _mean(values: Sequence[float]) -> float:
     return math.exp(statistics.fmean(map(math.log, values)))
 
 
-def summary(result: dict) -> 'list[dict]':
+def summary(result: dict) -> list[dict]:
     """Ratios in few numbers, as far as what they need was measured.
 
     Returns:
@@ -106,7 +107,7 @@ def summary(result: dict) -> 'list[dict]':
 
     def ratios(
         over: str, under: str, kind: str, sizes: Sequence[int], strides: Sequence[int]
-    ) -> 'list[float]':
+    ) -> list[float]:
         wanted = [(size, stride) for size in sizes for stride in strides]
         keys = [((over, *at, kind), (under, *at, kind)) for at in wanted]
         return [times[a] / times[b] for a, b in keys if a in times and b in times]
@@ -120,12 +121,12 @@ def summary(result: dict) -> 'list[dict]':
             if other == best:
                 continue
             for words, chosen in every:
-                found = ratios(other, best, kind, middle, chosen)
-                if found:
+                values = ratios(other, best, kind, middle, chosen)
+                if values:
                     add(
                         f'{label(other)} / {best}, {kind}, {middle[0]}² to '
                         f'{middle[-1]}², {words}, geometric mean',
-                        _mean(found),
+                        _mean(values),
                     )
     for kind in KINDS:
         for copy in ('copy', 'copy_reused'):
@@ -140,11 +141,11 @@ def summary(result: dict) -> 'list[dict]':
                         f'{best} / conv_transpose2d, {kind}, {size}², stride {stride}',
                         ratio,
                     )
-        found = ratios(
+        values = ratios(
             'conv_transpose2d', best, kind, [s for s in sizes if s >= 64], strides
         )
-        if found:
-            add(f'conv_transpose2d / {best}, {kind}, from 64² up, least', min(found))
+        if values:
+            add(f'conv_transpose2d / {best}, {kind}, from 64² up, least', min(values))
     itemsize = getattr(torch, settings['dtype']).itemsize
     forward, both = KINDS
     for stride in strides:
@@ -196,14 +197,14 @@ class _Tables:
         self.result = result
         self.times = _times(result)
         self.scaled = {
-            (one['name'], one['size'], one['stride'])
-            for one in result['times']
-            if one['scale'] != 1
+            (entry['name'], entry['size'], entry['stride'])
+            for entry in result['times']
+            if entry['scale'] != 1
         }
         self.best = result['best']
         self.sizes = result['settings']['sizes']
         self.strides = result['settings']['strides']
-        self.names = list(dict.fromkeys(one['name'] for one in result['times']))
+        self.names = list(dict.fromkeys(entry['name'] for entry in result['times']))
         self.backends = [name for name in self.names if name in BACKENDS]
 
     def cell(self, name: str, size: int, stride: int, kind: str) -> 'tuple[str, str]':
@@ -214,7 +215,7 @@ class _Tables:
         return in_ms(seconds, scaled), _ratio(seconds, base)
 
     def by_size(self, names: Sequence[str], strides: Sequence[int], kind: str) -> str:
-        """Rows of sizes, columns of contestants and their ratios."""
+        """Rows of sizes, columns of candidates and their ratios."""
         head, columns = ['input'], []
         for stride in strides:
             for name in names:
@@ -232,12 +233,12 @@ class _Tables:
         return markdown_table(head, rows)
 
     def table_4(self, kind: str) -> str:
-        """Rows of contestants at the largest size; time and memory."""
+        """Rows of candidates at the largest size; time and memory."""
         size = self.sizes[-1]
         memory = {
-            (one['name'], one['stride']): one['peak_mib']
-            for one in self.result['memory']
-            if one['kind'] == kind
+            (entry['name'], entry['stride']): entry['peak_mib']
+            for entry in self.result['memory']
+            if entry['kind'] == kind
         }
         head = ['']
         for what in ('ms', 'peak MiB'):
@@ -276,7 +277,7 @@ def _results_mib(settings: dict, stride: int, kind: str) -> float:
 
 
 def markdown(result: dict) -> str:
-    """The results of :func:`.op_speed.measure` as Markdown."""
+    """The results of :func:`.op.measure` as Markdown."""
     tables, settings = _Tables(result), result['settings']
     best, size = result['best'], settings['sizes'][-1]
     threads = (
@@ -334,8 +335,8 @@ def markdown(result: dict) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def _summary_rows(result: dict) -> 'list[list[str]]':
-    return [[one['what'], f'{one["value"]:.3g}'] for one in result['summary']]
+def _summary_rows(result: dict) -> list[list[str]]:
+    return [[entry['what'], f'{entry["value"]:.3g}'] for entry in result['summary']]
 
 
 def summary_text(result: dict) -> str:
@@ -347,7 +348,7 @@ def draw(result: dict, path: str) -> None:
     """Fig. 8: Table 3 in log scale. Needs matplotlib.
 
     Args:
-        result (dict): What :func:`.op_speed.measure` returned.
+        result (dict): What :func:`.op.measure` returned.
         path (str): Where to write the picture.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -384,17 +385,16 @@ def draw(result: dict, path: str) -> None:
     figure.savefig(path)
 
 
-def write(result: dict, folder: Path) -> 'list[Path]':
+def write(result: dict, folder: Path) -> list[Path]:
     """Write ``op_speed.json``, ``op_speed.md`` and, where matplotlib is
     installed, ``fig8.png``.
 
     Returns:
         list[Path]: What was written.
     """
-    make_folder(folder)
     data, text, picture = (folder / name for name in FILES)
-    data.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
-    text.write_text(markdown(result), encoding='utf-8')
+    write_text(data, json.dumps(result, indent=1) + '\n')
+    write_text(text, markdown(result))
     try:
         draw(result, str(picture))
     except ImportError:

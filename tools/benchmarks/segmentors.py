@@ -1,15 +1,15 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""A segmentor of mmseg as a subject of :mod:`benchmarks.models`."""
+"""What is measured of a segmentor of mmseg."""
 
 import torch
 from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from .models import Subject
+from .base import ModelBenchmark
 
 
-class SegmentorSubject(Subject):
+class SegmentorBenchmark(ModelBenchmark):
     """A segmentor: images with a label of every pixel."""
 
     #: Batch norm over one pooled pixel needs two images

@@ -30,8 +30,8 @@ _PASSES = ('forward', 'train')
 
 def _measured(records: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
     for record in records_of(records, 'model'):
-        for one in record['result']:
-            yield record, one
+        for result in record['result']:
+            yield record, result
 
 
 def complexity_table(records: Sequence[dict]) -> Table:
@@ -49,10 +49,10 @@ def complexity_table(records: Sequence[dict]) -> Table:
         'machine',
     ]
     names = [Path(path).stem for path in shipped_configs()]
-    found = {}
-    for record, one in _measured(records):
-        if any(f'{kind}_s' in one for kind in _PASSES):
-            found.setdefault(one['name'], []).append((record, one))
+    costs = {}
+    for record, result in _measured(records):
+        if any(f'{kind}_s' in result for kind in _PASSES):
+            costs.setdefault(result['name'], []).append((record, result))
     detectors = {
         name
         for about, other in _validation_sets()
@@ -61,39 +61,33 @@ def complexity_table(records: Sequence[dict]) -> Table:
     }
     rows, missing = [], {}
     for name in names:
-        rows += [_cost_row(name, *pair) for pair in found.get(name, ())]
-        if name not in found:
-            rows.append([name, *[NOT_RUN] * (len(head) - 1)])
-        done = {
+        measured = costs.pop(name, [])
+        rows += [_cost_row(name, *pair) for pair in measured] or [
+            [name, *[NOT_RUN] * (len(head) - 1)]
+        ]
+        lacking = tuple(
             kind
-            for _, one in found.get(name, ())
             for kind in _PASSES
-            if f'{kind}_s' in one
-        }
-        lacking = tuple(kind for kind in _PASSES if kind not in done)
+            if not any(f'{kind}_s' in result for _, result in measured)
+        )
         if lacking:
-            size = found[name][0][1].get('size') if name in found else None
+            size = measured[0][1].get('size', ()) if measured else ()
             # segmentors and detectors are not measured together
-            key = name in detectors, tuple(size or ()), lacking
+            key = name in detectors, tuple(size), lacking
             missing.setdefault(key, []).append(name)
-    for name in found.keys() - set(names):
-        rows += [_cost_row(f'{name} (not shipped)', *pair) for pair in found[name]]
+    for name, measured in costs.items():
+        rows += [_cost_row(f'{name} (not shipped)', *pair) for pair in measured]
     notes = ['Times of rows that were not measured in one run do not compare.']
     if missing:
-        notes.append(
-            how_to_run(
-                '\n'.join(
-                    _benchmark(place, size, kinds, configs)
-                    for place, ((_, size, kinds), configs) in enumerate(
-                        missing.items(), 1
-                    )
-                )
-            )
-        )
+        commands = [
+            _command(place, size, kinds, configs)
+            for place, ((_, size, kinds), configs) in enumerate(missing.items(), 1)
+        ]
+        notes.append(how_to_run('\n'.join(commands)))
     return Table('Parameters, multiply-accumulates, time and memory', head, rows, notes)
 
 
-def _benchmark(
+def _command(
     place: int, size: Sequence[int], kinds: Sequence[str], configs: Sequence[str]
 ) -> str:
     words = ['--size', *map(str, size)] if size else []
@@ -103,7 +97,7 @@ def _benchmark(
     )
 
 
-def _cost_row(name: str, record: dict, one: dict) -> list[str]:
+def _cost_row(name: str, record: dict, result: dict) -> list[str]:
     columns = (
         ('forward_macs', 1e9, '.2f'),
         ('forward_s', 1, '.3f'),
@@ -113,10 +107,10 @@ def _cost_row(name: str, record: dict, one: dict) -> list[str]:
     )
     return [
         name,
-        '×'.join(map(str, one.get('size', ()))) or NONE,
-        number(one['params'] / 1e6, '.2f'),
+        '×'.join(map(str, result.get('size', ()))) or NONE,
+        number(result['params'] / 1e6, '.2f'),
         *(
-            number(one[key] / unit, form) if key in one else NOT_RUN
+            number(result[key] / unit, form) if key in result else NOT_RUN
             for key, unit, form in columns
         ),
         record['machine'],
@@ -126,20 +120,12 @@ def _cost_row(name: str, record: dict, one: dict) -> list[str]:
 # ------------------------------------------------------------- README's tables
 
 
-def _counts(
-    config: str, keys: Sequence[tuple[str, float]], records: Sequence[dict]
-) -> list[str]:
-    """What does not depend on the machine, as cells: keys and their units."""
-    cells = []
-    for key, unit in keys:
-        values = (
-            one[key]
-            for _, one in _measured(records)
-            if one['name'] == config and key in one
-        )
-        value = next(values, None)
-        cells.append(NOT_RUN if value is None else f'{value / unit:.1f}')
-    return cells
+def _count(config: str, key: str, unit: float, records: Sequence[dict]) -> str:
+    """What does not depend on the machine, as a cell."""
+    for _, result in _measured(records):
+        if result['name'] == config and key in result:
+            return f'{result[key] / unit:.1f}'
+    return NOT_RUN
 
 
 def _of_the_paper(table: dict) -> list[str]:
@@ -175,7 +161,8 @@ def segmentors_table(records: Sequence[dict]) -> str:
             [
                 label,
                 *kind,
-                *_counts(name, [('params', 1e6), ('forward_macs', 1e9)], records),
+                _count(name, 'params', 1e6, records),
+                _count(name, 'forward_macs', 1e9, records),
             ]
         )
     return markdown_table(head, rows, left=3)
@@ -204,12 +191,12 @@ def detectors_table(records: Sequence[dict]) -> str:
             continue
         side = Config.fromfile(find_shipped(name)).model.train_cfg.rcnn.mask_size
         label = f'`{name}`' + (", the paper's" if name in _of_the_paper(about) else '')
-        pairs = [
-            _counts(config, [(key, unit)], records)[0]
+        counts = [
+            _count(config, key, unit, records)
             for key, unit in (('params', 1e6), ('mask_macs', 1e9))
             for config in (name, base)
         ]
-        rows.append([label, f'{side} × {side}', *pairs])
+        rows.append([label, f'{side} × {side}', *counts])
     return markdown_table(head, rows, left=2)
 
 
@@ -238,11 +225,11 @@ def _enter_cost(model: dict, records: Sequence[dict]) -> None:
     metadata = model['Metadata']
     for key in ('Parameters (M)', 'GMACs', 'Image Size'):
         metadata.pop(key, None)
-    for _, one in _measured(records):
-        if one['name'] == model['Name'] and 'forward_macs' in one:
-            metadata['Parameters (M)'] = round(one['params'] / 1e6, 2)
-            metadata['GMACs'] = round(one['forward_macs'] / 1e9, 2)
-            metadata['Image Size'] = '×'.join(map(str, one['size']))
+    for _, result in _measured(records):
+        if result['name'] == model['Name'] and 'forward_macs' in result:
+            metadata['Parameters (M)'] = round(result['params'] / 1e6, 2)
+            metadata['GMACs'] = round(result['forward_macs'] / 1e9, 2)
+            metadata['Image Size'] = '×'.join(map(str, result['size']))
             return
 
 
@@ -253,19 +240,19 @@ def _enter_results(model: dict, records: Sequence[dict]) -> None:
         for key, value in (old[0] if isinstance(old, list) else old).items()
         if key != 'Metrics'
     }
-    found = []
+    results = []
     for about, other in _validation_sets():
         if model['Name'] in configs_of(other):
             metrics = {**about['metrics'], **about['also']}
-            for one in tests_of(model['Name'], records, other['data']):
-                found.append(
+            for test in tests_of(model['Name'], records, other['data']):
+                results.append(
                     {
-                        title: round(about['factor'] * one['result'][key], 2)
+                        title: round(about['factor'] * test['result'][key], 2)
                         for title, key in metrics.items()
-                        if one['result'].get(key) is not None
+                        if test['result'].get(key) is not None
                     }
                 )
-    model['Results'] = [{**plain, 'Metrics': metrics} for metrics in found] or [plain]
+    model['Results'] = [{**plain, 'Metrics': metrics} for metrics in results] or [plain]
 
 
 def _validation_sets() -> Iterator[tuple[dict, dict]]:

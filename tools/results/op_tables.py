@@ -2,7 +2,7 @@
 """Tables 3 and 4 of the paper, and beside the paper's what records of
 ``tools/benchmark_op.py`` show: a table for each record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks.op_report import in_ms
 from pvd_mm.engine.records import records_of
@@ -26,27 +26,27 @@ class _Measured:
 
     def _find(self, key: str, name: str, size: int, stride: int) -> dict | None:
         wanted = dict(name=name, size=size, stride=stride, kind='forward')
-        for one in self.result[key]:
-            if wanted.items() <= one.items():
-                return one
+        for entry in self.result[key]:
+            if wanted.items() <= entry.items():
+                return entry
         self.lacks = True
         return None
 
     def time(self, name: str, size: int, stride: int) -> str:
         """Milliseconds as a cell."""
-        one = self._find('times', name, size, stride)
-        return in_ms(one['median_s'], one['scale'] != 1) if one else NOT_RUN
+        entry = self._find('times', name, size, stride)
+        return in_ms(entry['median_s'], entry['scale'] != 1) if entry else NOT_RUN
 
     def memory(self, name: str, size: int, stride: int) -> str:
         """MiB as a cell."""
-        one = self._find('memory', name, size, stride)
-        if one is None:
+        entry = self._find('memory', name, size, stride)
+        if entry is None:
             return NOT_RUN
-        return ('≈ ' if one['scale'] != 1 else '') + f'{one["peak_mib"]:,.1f}'
+        return ('≈ ' if entry['scale'] != 1 else '') + f'{entry["peak_mib"]:,.1f}'
 
     def own(self) -> list[tuple[str, str]]:
         """Backends that the paper does not have."""
-        names = {one['name'] for one in self.result['times']}
+        names = {entry['name'] for entry in self.result['times']}
         return [(name, name) for name in _BACKENDS if name in names]
 
     def title(self, title: str) -> str:
@@ -82,61 +82,70 @@ class _Measured:
         return notes + ([how_to_run(_COMMAND)] if self.lacks else [])
 
 
-def _of_records(records: Sequence[dict]) -> list[_Measured]:
-    return [_Measured(one) for one in records_of(records, 'op')] or [_Measured(None)]
+def _tables(
+    name: str,
+    records: Sequence[dict],
+    content: Callable[[dict, _Measured], tuple[list[str], list[list[str]]]],
+) -> list[Table]:
+    """A table for each record, or of the paper's figures alone; ``content`` makes head
+    and rows."""
+    about = load_published()[name]
+    return [
+        Table(
+            measured.title(about['title']),
+            *content(about, measured),
+            measured.notes(about),
+        )
+        for measured in map(_Measured, records_of(records, 'op') or [None])
+    ]
 
 
 def table3(records: Sequence[dict]) -> list[Table]:
     """Table 3: times by size."""
-    about = load_published()['table3']
-    tables = []
-    for found in _of_records(records):
-        ours = [_SLOW, _FAST, *found.own()]
-        head = ['input']
-        for who, many in (('paper', [_SLOW, _FAST]), ('reproduced', ours)):
-            head += [
-                f'{title}, s = {stride} ({who})'
-                for title, _ in many
-                for stride in (1, 2)
-            ]
-        rows = []
-        for size, paper in about['paper'].items():
-            cells = [
-                number(value, ',.0f' if (value or 0) > 1e3 else '.4g')
-                for value in paper
-            ]
-            cells += [
-                found.time(name, size, stride) for _, name in ours for stride in (1, 2)
-            ]
-            rows.append([f'{size}²', *cells])
-        tables.append(
-            Table(found.title(about['title']), head, rows, found.notes(about))
-        )
-    return tables
+    return _tables('table3', records, _times)
+
+
+def _times(about: dict, measured: _Measured) -> tuple[list[str], list[list[str]]]:
+    ours = [_SLOW, _FAST, *measured.own()]
+    head = ['input']
+    for who, candidates in (('paper', [_SLOW, _FAST]), ('reproduced', ours)):
+        head += [
+            f'{title}, s = {stride} ({who})'
+            for title, _ in candidates
+            for stride in (1, 2)
+        ]
+    rows = []
+    for size, paper in about['paper'].items():
+        cells = [
+            number(value, ',.0f' if (value or 0) > 1e3 else '.4g') for value in paper
+        ]
+        cells += [
+            measured.time(name, size, stride) for _, name in ours for stride in (1, 2)
+        ]
+        rows.append([f'{size}²', *cells])
+    return head, rows
 
 
 def table4(records: Sequence[dict]) -> list[Table]:
     """Table 4: time and memory at 1024²."""
-    about = load_published()['table4']
-    tables = []
-    for found in _of_records(records):
-        head = ['']
-        for who, unit in (('paper', 'MB'), ('reproduced', 'MiB')):
-            head += [
-                f'{what}, s = {stride} ({who})'
-                for what in ('ms', unit)
-                for stride in (1, 2)
-            ]
-        rows = []
-        for title, name, paper in [
-            *about['rows'],
-            *((one, one, [None] * 4) for one, _ in found.own()),
-        ]:
-            cells = [number(value, ',.5g') for value in paper]
-            for measure in (found.time, found.memory):
-                cells += [measure(name, 1024, stride) for stride in (1, 2)]
-            rows.append([title or NONE, *cells])
-        tables.append(
-            Table(found.title(about['title']), head, rows, found.notes(about))
-        )
-    return tables
+    return _tables('table4', records, _times_and_memory)
+
+
+def _times_and_memory(
+    about: dict, measured: _Measured
+) -> tuple[list[str], list[list[str]]]:
+    head = ['']
+    for who, unit in (('paper', 'MB'), ('reproduced', 'MiB')):
+        head += [
+            f'{quantity}, s = {stride} ({who})'
+            for quantity in ('ms', unit)
+            for stride in (1, 2)
+        ]
+    own = ((*names, [None] * 4) for names in measured.own())
+    rows = []
+    for title, name, paper in (*about['rows'], *own):
+        cells = [number(value, ',.5g') for value in paper]
+        for measure in (measured.time, measured.memory):
+            cells += [measure(name, 1024, stride) for stride in (1, 2)]
+        rows.append([title or NONE, *cells])
+    return head, rows

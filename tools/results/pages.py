@@ -17,6 +17,7 @@ from .model_zoo import (
 from .op_tables import table3, table4
 from .tables import Table, accuracy_table, other_tables
 
+_BENCHMARKS = dict(op=op_report, model=models, backends=backends)
 NAMES = ('table1', 'table2', 'table3', 'table4', 'complexity')
 
 
@@ -33,12 +34,12 @@ def make_tables(name: str, records: Sequence[dict]) -> dict[str, list[Table]]:
         for each record.
     """
     makers = dict(
-        {one: partial(_accuracies, one, records) for one in ('table1', 'table2')},
+        {table: partial(_accuracies, table, records) for table in ('table1', 'table2')},
         table3=partial(table3, records),
         table4=partial(table4, records),
         complexity=lambda: [complexity_table(records)],
     )
-    return {one: makers[one]() for one in (NAMES if name == 'all' else [name])}
+    return {table: makers[table]() for table in (NAMES if name == 'all' else [name])}
 
 
 def _accuracies(name: str, records: Sequence[dict]) -> list[Table]:
@@ -66,9 +67,9 @@ def update_page(path: Path, records: Sequence[dict]) -> str:
     makers = {name: partial(_block, name, records) for name in NAMES}
     makers.update(
         {
-            Path(one['path']).stem: partial(_RECORDS[one['kind']], one)
-            for one in records
-            if one['kind'] in _RECORDS
+            Path(record['path']).stem: partial(_benchmark_block, record)
+            for record in records
+            if record['kind'] in _BENCHMARKS
         },
         segmentors=partial(segmentors_table, records),
         detectors=partial(detectors_table, records),
@@ -79,16 +80,14 @@ def update_page(path: Path, records: Sequence[dict]) -> str:
 def _block(name: str, records: Sequence[dict]) -> str:
     first, *others = make_tables(name, records)[name]
     return '\n\n'.join(
-        [first.markdown(''), *(one.markdown('**{}.**') for one in others)]
+        [first.markdown(''), *(table.markdown('**{}.**') for table in others)]
     )
 
 
-def _source(record: dict) -> str:
-    return f'{record["machine"]}, {record["date"][:10]}; `{record["command"]}`.'
-
-
-_RECORDS = dict(
-    model=lambda one: f'{models.markdown(one["result"])}\n\n{_source(one)}',
-    backends=lambda one: f'{backends.table(one["result"])}\n\n{_source(one)}',
-    op=lambda one: op_report.markdown(one['result']).rstrip(),
-)
+def _benchmark_block(record: dict) -> str:
+    result = record['result']
+    if record['kind'] == 'op':
+        return op_report.markdown(result).rstrip()
+    table = _BENCHMARKS[record['kind']].markdown(result)
+    source = f'{record["machine"]}, {record["date"][:10]}; `{record["command"]}`.'
+    return f'{table}\n\n{source}'

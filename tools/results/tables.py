@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""The paper's tables, with one's own figures beside the paper's.
+"""The paper's tables, with own figures beside the paper's.
 
 What the paper says, what OpenMMLab publishes and what records show stand in
 columns of their own. A row of Cityscapes or COCO is filled by records of that
@@ -137,8 +137,8 @@ def is_plain(record: dict) -> bool:
 def is_of(record: dict, data: dict) -> bool:
     """Is a test's data the validation set that ``data`` describes: its class,
     and its number of images in each folder?"""
-    found = record['data']
-    return found['type'] == data['type'] and found['folders'] == data['folders']
+    own = record['data']
+    return own['type'] == data['type'] and own['folders'] == data['folders']
 
 
 def _is_detection(record: dict) -> bool:
@@ -148,9 +148,9 @@ def _is_detection(record: dict) -> bool:
 def tests_of(config: str, records: Sequence[dict], data: dict) -> list[dict]:
     """The plain tests of a shipped config on a validation set."""
     return [
-        one
-        for one in records_of(records, 'test')
-        if _shipped(one) == config and is_plain(one) and is_of(one, data)
+        record
+        for record in records_of(records, 'test')
+        if _shipped(record) == config and is_plain(record) and is_of(record, data)
     ]
 
 
@@ -159,14 +159,14 @@ def configs_of(about: dict) -> list[str]:
     return [name for name in _names() if fnmatch(name, about['configs'])]
 
 
-def _described(found: Sequence[dict]) -> str:
+def _described(records: Sequence[dict]) -> str:
     """Records in words, where the figures alone would not do."""
     words = []
-    for one in found:
-        digest = one['checkpoint'].get('sha256')
+    for record in records:
+        digest = record['checkpoint'].get('sha256')
         words.append(
-            f'{one["date"][:10]}, seed {one.get("seed")}, '
-            f'{one.get("steps")} steps'
+            f'{record["date"][:10]}, seed {record.get("seed")}, '
+            f'{record.get("steps")} steps'
             + (f', checkpoint {digest[:8]}' if digest else '')
         )
     return '; '.join(words)
@@ -200,7 +200,7 @@ def accuracy_table(name: str, records: Sequence[dict]) -> Table:
             )
             rows.append([method, what, *paper, *blank, *blank])
         for place, (config, more) in enumerate(configs.items()):
-            found = tests_of(config, records, about['data'])
+            tests = tests_of(config, records, about['data'])
             theirs = [
                 number(value, '.2f' if factor == 1 else '.1f')
                 for value in more.get('openmmlab', [None] * len(blank))
@@ -211,7 +211,7 @@ def accuracy_table(name: str, records: Sequence[dict]) -> Table:
                     config,
                     *(blank if place else paper),
                     *theirs,
-                    *_metric_cells(found, metrics, factor),
+                    *_metric_cells(tests, metrics, factor),
                 ]
             )
             if more.get('note'):
@@ -221,8 +221,8 @@ def accuracy_table(name: str, records: Sequence[dict]) -> Table:
                     + (f' ({source})' if source else '')
                     + '.'
                 )
-            if found:
-                notes.append(f'`{config}`, reproduced: {_described(found)}.')
+            if tests:
+                notes.append(f'`{config}`, reproduced: {_described(tests)}.')
             else:
                 missing.append(config)
     notes.insert(
@@ -235,11 +235,11 @@ def accuracy_table(name: str, records: Sequence[dict]) -> Table:
     return Table(about['title'], head, rows, notes, left=2)
 
 
-def _metric_cells(found: Sequence[dict], metrics: dict, factor: float) -> list[str]:
+def _metric_cells(tests: Sequence[dict], metrics: dict, factor: float) -> list[str]:
     """A cell for each metric; records that disagree are all shown."""
     cells = []
     for key in metrics.values():
-        values = [one['result'][key] for one in found if key in one['result']]
+        values = [test['result'][key] for test in tests if key in test['result']]
         values = [number(value and factor * value, '.2f') for value in values]
         cells.append(' / '.join(dict.fromkeys(values)) or NOT_RUN)
     return cells
@@ -262,29 +262,29 @@ def other_tables(name: str, records: Sequence[dict]) -> list[Table]:
     """
     about = load_published()[name]
     left = [
-        one
-        for one in records_of(records, 'test')
-        if _is_detection(one) == (name == 'table2')
+        test
+        for test in records_of(records, 'test')
+        if _is_detection(test) == (name == 'table2')
     ]
     cells = [
-        id(one)
+        id(test)
         for row in about['rows']
         for config in row.get('configs', ())
-        for one in tests_of(config, left, about['data'])
+        for test in tests_of(config, left, about['data'])
     ]
-    left = [one for one in left if id(one) not in cells]
+    left = [test for test in left if id(test) not in cells]
     tables = []
     for other in about['others']:
-        found = [one for one in left if is_of(one, other['data'])]
-        left = [one for one in left if not is_of(one, other['data'])]
-        tables.append(_test_table(other['title'], found, about, configs_of(other)))
+        tests = [test for test in left if is_of(test, other['data'])]
+        left = [test for test in left if not is_of(test, other['data'])]
+        tables.append(_test_table(other['title'], tests, about, configs_of(other)))
     groups = {}
-    for one in left:
-        data = one['data']
+    for test in left:
+        data = test['data']
         key = data['type'], data.get('split'), json.dumps(data['folders'])
-        groups.setdefault(key, []).append(one)
-    for _, found in sorted(groups.items(), key=lambda item: str(item[0])):
-        tables.append(_test_table(_title(found[0], about), found, about))
+        groups.setdefault(key, []).append(test)
+    for _, tests in sorted(groups.items(), key=lambda item: str(item[0])):
+        tables.append(_test_table(_title(tests[0], about), tests, about))
     return tables
 
 
@@ -301,22 +301,22 @@ def _title(record: dict, about: dict) -> str:
 
 
 def _test_table(
-    title: str, found: Sequence[dict], about: dict, configs: Sequence[str] = ()
+    title: str, tests: Sequence[dict], about: dict, configs: Sequence[str] = ()
 ) -> Table:
     """Tests on one data set, each in a row; and which of ``configs`` were not
     run as they are."""
     metrics = {**about['metrics'], **about['also']}
     head = ['config', 'overrides', 'steps', 'seed', *metrics]
     rows, missing = [], []
-    rest = list(found)
+    rest = list(tests)
     for config in configs:
-        own = [one for one in found if _shipped(one) == config]
+        own = [test for test in tests if _shipped(test) == config]
         if not any(map(is_plain, own)):
             rows.append([config, NONE, NONE, NONE, *[NOT_RUN] * len(metrics)])
             missing.append(config)
-        rows += [_test_row(one, metrics, about['factor']) for one in own]
-        rest = [one for one in rest if _shipped(one) != config]
-    rows += [_test_row(one, metrics, about['factor']) for one in rest]
+        rows += [_test_row(test, metrics, about['factor']) for test in own]
+        rest = [test for test in rest if _shipped(test) != config]
+    rows += [_test_row(test, metrics, about['factor']) for test in rest]
     return Table(
         title, head, rows, [how_to_run(_training(missing))] if missing else [], left=2
     )

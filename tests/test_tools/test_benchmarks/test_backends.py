@@ -2,28 +2,17 @@
 """One backend of the op against another in a model's training step."""
 
 import os
-import subprocess
-import sys
 
-from helpers.commands import ROOT
+import torch
+
 from pvd_mm.ops.backends import VARIABLE, matrix, reference
 
-TOOL = ROOT / 'tools' / 'benchmark_backends.py'
 CONFIG = 'pvd_r18-stage-c32_1xb2-600_street-192x256'
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, TOOL, *arguments],
-        text=True,
-        capture_output=True,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-    )
-
-
 def test_each_backend_has_its_turn(monkeypatch):
-    from benchmarks.backends import compare_backends, table
-    from benchmarks.subjects import subject_class
+    from benchmarks.backends import compare_backends, markdown
+    from benchmarks.models import benchmark_class
     from pvd_mm import register_all_modules
     from pvd_mm.engine.launch import load_config
 
@@ -40,12 +29,12 @@ def test_each_backend_has_its_turn(monkeypatch):
     monkeypatch.setattr(reference, 'backward', matrix.backward)
     monkeypatch.delenv(VARIABLE, raising=False)
     cfg = load_config(CONFIG)
-    subject = subject_class('mmseg')(cfg, 'street', (32, 64), 2, 'cpu')
+    street = benchmark_class('mmseg')(cfg, 'street', (32, 64), 2, 'cpu')
     lines = []
-    results = compare_backends(subject, ('matrix', 'reference'), 2, lines.append)
+    results = compare_backends(street, ('matrix', 'reference'), 2, lines.append)
     assert VARIABLE not in os.environ
     assert [one['part'] for one in results] == ['training step', 'decoder', 'decoding']
-    assert table(results).splitlines()[2:] == lines
+    assert markdown(results).splitlines()[2:] == lines
     for one in results:
         low, high = one['quartiles']
         assert 0 < low <= one['ratio'] <= high
@@ -54,34 +43,30 @@ def test_each_backend_has_its_turn(monkeypatch):
     assert turns.count(matrix) == turns.count(reference) == 3 * 4 * 3
 
 
-def test_the_tool():
-    done = run(
+def test_the_tool(run_tool):
+    said = run_tool(
+        'benchmark_backends',
         CONFIG,
-        '--size',
-        '32',
-        '64',
-        '--pairs',
-        '1',
-        '--threads',
-        '1',
-        '--backends',
-        'matrix',
-        'reference',
+        *('--size', 32, 64, '--pairs', 1, '--threads', torch.get_num_threads()),
+        *('--backends', 'matrix', 'reference'),
     )
-    assert done.returncode == 0, done.stderr
-    assert '| matrix (ms) | reference (ms) | matrix / reference |' in done.stdout
-    assert done.stdout.count('| `pvd_r18-stage-c32') == 3
+    assert '| matrix (ms) | reference (ms) | matrix / reference |' in said
+    # each row as it is measured, and the table
+    assert said.count('| `pvd_r18-stage-c32') == 6
 
 
-def test_a_model_without_the_decoder_is_refused():
-    done = run(
-        'deeplabv3_r18-d8-c32_1xb2-600_street-192x256',
-        '--size',
-        '32',
-        '64',
-        '--pairs',
-        '1',
+def test_a_model_without_the_decoder_is_refused(run_tool):
+    config = 'deeplabv3_r18-d8-c32_1xb2-600_street-192x256'
+    said = run_tool(
+        'benchmark_backends', config, *('--size', 32, 64, '--pairs', 1), ok=False
     )
-    assert done.returncode == 1 and 'has no PixelVotingDecoder' in done.stderr
-    done = run(CONFIG, '--backends', 'cpp', 'cpp')
-    assert done.returncode == 2 and 'two different ones' in done.stderr
+    assert f'benchmark_backends: `{config}`, 32×64 has no PixelVotingDecoder' in said
+
+
+def test_the_tool_refuses_what_makes_no_sense(run_tool):
+    said = run_tool('benchmark_backends', CONFIG, '--backends', 'cpp', 'cpp', ok=False)
+    assert 'two different ones' in said
+    said = run_tool('benchmark_backends', CONFIG, '--batch-size', 1, ok=False)
+    assert 'benchmark_backends: --batch-size must be at least 2 to train' in said
+    said = run_tool('benchmark_backends', CONFIG, '--pairs', 0, ok=False)
+    assert '--pairs must be at least 1' in said

@@ -38,9 +38,9 @@ def detector_config(name):
 def detectors():
     pytest.importorskip('mmdet')
     register_all_modules()
-    from benchmarks.subjects import subject_class
+    from benchmarks.models import benchmark_class
 
-    kind = subject_class('mmdet')
+    kind = benchmark_class('mmdet')
     return [
         kind(detector_config(name), name, (64, 100), 1, 'cpu', rois=5, objects=2)
         for name in ('mask-rcnn_r18-c4_1x_coco', 'pvd-mask-rcnn_r18-c4_1x_coco')
@@ -76,10 +76,10 @@ def test_detectors_get_the_same_boxes_and_positives_enough(detectors):
         one.load()
     assert torch.equal(first.images, second.images)
     assert first.images.shape == (1, 3, 64, 128)  # padded as in training
-    for name in ('found', 'proposals'):
+    for name in ('detections', 'proposals'):
         ours, others = getattr(first, name), getattr(second, name)
         assert torch.equal(ours.bboxes, others.bboxes)
-    assert len(first.found) == 5 and len(first.proposals) == 6
+    assert len(first.detections) == 5 and len(first.proposals) == 6
     proposals = first.train_proposals[0].bboxes
     assert torch.equal(proposals, second.train_proposals[0].bboxes)
     objects = first.samples[0].gt_instances.bboxes

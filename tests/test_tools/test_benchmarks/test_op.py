@@ -5,24 +5,25 @@ import json
 import runpy
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
 
-from benchmarks import op as op_speed
-from benchmarks import op_candidates as op_contestants
-from benchmarks import op_report
+from benchmarks import op, op_candidates, op_report
 from benchmarks.op_candidates import (
     KINDS,
-    Contestant,
+    Candidate,
     Settings,
     check,
-    contestants,
+    make_candidates,
     traffic,
 )
-from benchmarks.op_report import check_folder
+from benchmarks.op_report import results_folder
 from helpers.commands import ROOT
 from pvd_mm.ops import dynamic_deconv2d
+from pvd_mm.utils import timing
+from pvd_mm.utils.files import BlockedPathError
 
 TOOL = ROOT / 'tools' / 'benchmark_op.py'
 SMALL = Settings(
@@ -39,7 +40,7 @@ SMALL = Settings(
 @pytest.fixture(scope='module')
 def result():
     lines = []
-    found = op_speed.measure(SMALL, lines.append, 'command')
+    found = op.measure(SMALL, lines.append, 'command')
     assert len(lines) == 8 and '6², stride 2, forward+backward: ' in lines[-1]
     return found
 
@@ -48,8 +49,8 @@ def result():
 @pytest.mark.parametrize('stride', [1, 2, 3])
 def test_all_forms_of_the_op_compute_the_same(formulation, stride):
     settings = SMALL._replace(formulation=formulation, dtype='float64', step_pixels=99)
-    entrants, _ = contestants(settings, 5, stride)
-    by_name = {one.name: one for one in entrants}
+    candidates, _ = make_candidates(settings, 5, stride)
+    by_name = {one.name: one for one in candidates}
     output, grads = by_name['matrix'].both()
     assert output.shape == (1, 3, 5 * stride, 5 * stride)
     compared = {'reference', 'fold', 'cpp', 'triton'} & set(by_name)
@@ -65,12 +66,12 @@ def test_the_compiled_peer_computes_the_same(monkeypatch):
     """Compiling takes long, so here it runs as it is."""
     monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
     settings = SMALL._replace(without=())
-    by_name = {one.name: one for one in contestants(settings, 6, 2)[0]}
+    by_name = {one.name: one for one in make_candidates(settings, 6, 2)[0]}
     torch.testing.assert_close(by_name['compiled'].both(), by_name['matrix'].both())
 
 
 def test_the_step_update_runs_on_a_part_of_the_map():
-    by_name = {one.name: one for one in contestants(SMALL, 8, 2)[0]}
+    by_name = {one.name: one for one in make_candidates(SMALL, 8, 2)[0]}
     assert by_name['reference'].scale == 4  # 16 pixels of 64
     assert by_name['reference'].forward().shape == (1, 3, 8, 8)
     assert by_name['matrix'].scale == 1
@@ -79,7 +80,7 @@ def test_the_step_update_runs_on_a_part_of_the_map():
 
 @pytest.mark.parametrize('stride', [1, 2])
 def test_peers_have_the_size_of_the_op(stride):
-    by_name = {one.name: one for one in contestants(SMALL, 6, stride, True)[0]}
+    by_name = {one.name: one for one in make_candidates(SMALL, 6, stride, True)[0]}
     output = by_name['matrix'].forward()
     assert by_name['conv_transpose2d'].forward().shape == output.shape
     side = 6 // stride
@@ -154,7 +155,7 @@ def test_tables(result):
 
 
 def times(**seconds):
-    """A result with the times a + b·size of each contestant, in both kinds."""
+    """A result with the times a + b·size of each candidate, in both kinds."""
     sizes = [8, 16, 32, 64, 128, 256, 512]
     return dict(
         settings=dict(
@@ -187,20 +188,23 @@ def test_summary_ratios():
     assert value['cpp, share of that, forward, 512², stride 1'] == 0.25
 
 
-def test_slow_contestants_sit_rounds_out(monkeypatch):
+def test_slow_candidates_have_fewer_turns(monkeypatch):
     """Their turns are spread over all rounds, and no one has too few. Each turn
     begins with a call that is not timed."""
     order = []
     seconds = dict(fast=0.001, slow=0.004, slowest=1.0)
 
-    def timed(action, repeats, device):
-        order.append(action())
+    def timed(action, number=1):
+        action()
         return seconds[order[-1]]
 
-    monkeypatch.setattr(op_speed, '_seconds', timed)
-    entrants = [Contestant(name, lambda name=name: name, None) for name in seconds]
+    for module in (op, timing):
+        monkeypatch.setattr(module, 'time_calls', timed)
+    candidates = [
+        Candidate(name, partial(order.append, name), None) for name in seconds
+    ]
     settings = SMALL._replace(budget=0.04, least_runs=3)
-    found, failed = op_speed.time_all(entrants, 'forward', settings)
+    found, failed = op.time_candidates(candidates, 'forward', settings)
     assert not failed
     assert {name: one['samples'] for name, one in found.items()} == dict(
         fast=41, slow=11, slowest=3
@@ -216,12 +220,12 @@ def test_a_peer_that_fails_is_left_out():
     def fail():
         raise RuntimeError('backend raised:\nno compiler\nmore')
 
-    broken = Contestant('compiled', fail, fail)
-    good = Contestant('copy', lambda: None, lambda: None)
-    found, failed = op_speed.time_all([broken, good], 'forward', SMALL)
+    broken = Candidate('compiled', fail, fail)
+    good = Candidate('copy', lambda: None, lambda: None)
+    found, failed = op.time_candidates([broken, good], 'forward', SMALL)
     assert set(found) == {'copy'} and failed == {'compiled': 'no compiler'}
     with pytest.raises(RuntimeError, match='no compiler'):
-        op_speed.time_all([broken._replace(name='cpp')], 'forward', SMALL)
+        op.time_candidates([broken._replace(name='cpp')], 'forward', SMALL)
 
 
 @pytest.mark.parametrize(
@@ -290,10 +294,10 @@ def test_the_tool_tells_mistakes(options, message, tmp_path, monkeypatch, capsys
 def test_results_are_replaced_when_asked(tmp_path):
     (tmp_path / 'fig8.png').touch()
     with pytest.raises(ValueError, match='already holds fig8.png'):
-        check_folder(tmp_path)
-    assert check_folder(tmp_path, force=True) == tmp_path
-    with pytest.raises(ValueError, match='is not a folder'):
-        check_folder(tmp_path / 'fig8.png', force=True)
+        results_folder(tmp_path)
+    assert results_folder(tmp_path, force=True) == tmp_path
+    with pytest.raises(BlockedPathError, match='fig8.png is a file'):
+        results_folder(tmp_path / 'fig8.png', force=True)
 
 
 def test_picture(result, tmp_path):
@@ -316,7 +320,7 @@ def test_backends_are_called_as_users_call_them(monkeypatch):
         called.append(options['backend'])
         return dynamic_deconv2d(*arguments, **options)
 
-    monkeypatch.setattr(op_contestants, 'dynamic_deconv2d', spy)
-    for one in contestants(SMALL, 4, 1)[0]:
+    monkeypatch.setattr(op_candidates, 'dynamic_deconv2d', spy)
+    for one in make_candidates(SMALL, 4, 1)[0]:
         one.forward()
     assert {'reference', 'matrix'} <= set(called)

@@ -24,7 +24,7 @@ from pvd_mm.engine.records import (
     records_of,
     write_record,
 )
-from pvd_mm.utils.markdown import block_names, markdown_table
+from pvd_mm.utils.markdown import block_names
 from pvd_mm.utils.shipped_configs import shipped_configs
 from results.model_zoo import (
     complexity_table,
@@ -436,10 +436,6 @@ def test_metafiles():
 def test_no_records(name):
     for table in make_tables(name, [])[name]:
         assert 'not run' in table.markdown()
-
-
-def test_a_bar_in_a_cell():
-    assert markdown_table(['a'], [['x|y']]).endswith('| x\\|y |')
 
 
 @pytest.fixture
