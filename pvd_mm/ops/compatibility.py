@@ -1,12 +1,32 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """The private parts of torch that the op asks, a function each.
 
-Both are short cuts. Where torch no longer has the name, the answer is True,
-and the op goes through torch's public machinery: slower, with the same
-results.
+All are short cuts. Where torch no longer has the name, the op goes through
+torch's public machinery: slower, with the same results.
 """
 
 import torch
+from torch.autograd import forward_ad
+
+
+def forward_mode_is_active() -> bool:
+    """Whether a level of forward-mode AD is entered, also by ``torch.func``.
+
+    Seen in torch 2.13. When it is gone, a dual tensor is made for a trial.
+    """
+    level = getattr(forward_ad, '_current_level', None)
+    return _can_make_dual() if level is None else level >= 0
+
+
+@torch.compiler.assume_constant_result
+def _can_make_dual() -> bool:
+    """torch refuses to make one outside of all levels."""
+    primal = torch.zeros(())
+    try:
+        forward_ad.make_dual(primal, primal)
+    except RuntimeError:
+        return False
+    return True
 
 
 def functorch_may_be_active() -> bool:

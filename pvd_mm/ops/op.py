@@ -16,12 +16,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from .backends import get_backend
 from .checks import Geometry, format_like
-from .compatibility import dispatch_may_be_observed, functorch_may_be_active
+from .compatibility import (
+    dispatch_may_be_observed,
+    forward_mode_is_active,
+    functorch_may_be_active,
+)
 
 _NUMBERS = (
     'int kernel_size, int stride, int padding, SymInt[2] output_size, '
@@ -262,11 +265,13 @@ def _is_recorded() -> bool:
 
 
 def _is_differentiated(maps: Sequence[Tensor]) -> bool:
-    """In reverse mode, in forward mode, or by ``torch.func``."""
-    return (
+    """In forward mode, in which the operator has no derivative; or, unless it
+    is recorded, in reverse mode or by ``torch.func``."""
+    if forward_mode_is_active():
+        return True
+    return not _is_recorded() and (
         functorch_may_be_active()
         or (torch.is_grad_enabled() and any(x.requires_grad for x in maps))
-        or any(forward_ad.unpack_dual(x).tangent is not None for x in maps)
     )
 
 
@@ -274,7 +279,7 @@ def _execute(op, run, maps: Sequence[Tensor], rest: Sequence):
     """Directly, unless somebody wants to see the operator: for a small map
     the way through the dispatcher takes longer than the op itself."""
     plain = all(type(x) in (Tensor, Parameter) for x in maps)
-    if dispatch_may_be_observed() or not plain:
+    if _is_recorded() or not plain or dispatch_may_be_observed():
         return op(*maps, *rest)
     return run(*maps, *rest)
 
@@ -282,8 +287,6 @@ def _execute(op, run, maps: Sequence[Tensor], rest: Sequence):
 def deconv(input: Tensor, votes: Tensor, *rest) -> Tensor:
     """The op; the arguments are those of its schema."""
     maps = input, votes
-    if _is_recorded():
-        return forward_op(*maps, *rest)
     if _is_differentiated(maps):
         return _Deconv.apply(*maps, *rest)
     return _execute(forward_op, _run, maps, rest)
@@ -294,8 +297,6 @@ def deconv_backward(
 ) -> tuple[Tensor, Tensor]:
     """Its backward pass; an empty tensor for what is not needed."""
     maps = grad, input, votes
-    if _is_recorded():
-        return backward_op(*maps, *rest)
     if _is_differentiated(maps):
         return _DeconvBackward.apply(*maps, *rest)
     return _execute(backward_op, _run_backward, maps, rest)
