@@ -6,6 +6,7 @@ torch's public machinery: slower, with the same results.
 """
 
 import torch
+from torch import _C
 from torch.autograd import forward_ad
 
 
@@ -35,7 +36,7 @@ def functorch_may_be_active() -> bool:
     Seen in torch 2.13, where ``torch.autograd.Function.apply`` asks the same.
     When it is gone, every call goes through ``apply``.
     """
-    query = getattr(torch._C, '_are_functorch_transforms_active', None)
+    query = getattr(_C, '_are_functorch_transforms_active', None)
     return query is None or query()
 
 
@@ -45,5 +46,5 @@ def dispatch_may_be_observed() -> bool:
     Seen in torch 2.13, behind ``torch.utils._python_dispatch``. When it is
     gone, every call goes through the dispatcher.
     """
-    query = getattr(torch._C, '_len_torch_dispatch_stack', None)
+    query = getattr(_C, '_len_torch_dispatch_stack', None)
     return query is None or query() > 0
