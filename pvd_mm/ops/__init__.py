@@ -7,7 +7,7 @@ Nothing in this package imports mmengine, mmcv, mmseg or mmdet.
 from .functional import dynamic_deconv2d
 from .macs import deconv_macs
 from .modules import DynamicDeconv2d, DynamicDeconv2dPack
-from .start import upsampling_kernel
+from .upsampling import upsampling_kernel
 
 __all__ = [
     'DynamicDeconv2d',

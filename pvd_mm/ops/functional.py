@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import standard
+from . import standard_operators
 from .backends import check_backend
 from .checks import check_arguments
 from .op import deconv
@@ -85,7 +85,7 @@ def dynamic_deconv2d(
     )
     check_backend(backend)
     if torch.onnx.is_in_onnx_export():
-        return standard.dynamic_deconv2d(input, votes, geometry, formulation)
+        return standard_operators.dynamic_deconv2d(input, votes, geometry, formulation)
     return deconv(input, votes, *geometry, formulation, backend)
 
 

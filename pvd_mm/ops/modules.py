@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from .backends import check_backend
 from .checks import FORMULATIONS, check_choice, check_kernel
 from .functional import dynamic_deconv2d
-from .start import upsampling_kernel
+from .upsampling import upsampling_kernel
 
 
 class DynamicDeconv2d(nn.Module):

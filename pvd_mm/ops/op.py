@@ -16,11 +16,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from .backends import get_backend
 from .checks import Geometry, format_like
+from .compatibility import (
+    dispatch_may_be_observed,
+    forward_mode_is_active,
+    functorch_may_be_active,
+)
 
 _NUMBERS = (
     'int kernel_size, int stride, int padding, SymInt[2] output_size, '
@@ -76,9 +80,9 @@ def _run_backward(
     # an operator cannot return None
     return tuple(
         like.new_empty(0)
-        if one is None
-        else one.contiguous(memory_format=format_like(like))
-        for one, like in zip(grads, (input, votes))
+        if gradient is None
+        else gradient.contiguous(memory_format=format_like(like))
+        for gradient, like in zip(grads, (input, votes))
     )
 
 
@@ -108,57 +112,6 @@ def _fake_backward(
     )
 
 
-def _save(ctx, inputs, output) -> None:
-    input, votes, *ctx.numbers = inputs
-    ctx.save_for_backward(input, votes)
-    ctx.save_for_forward(input, votes)
-
-
-def _grads(ctx, grad: Tensor):
-    needs = list(ctx.needs_input_grad[:2])
-    grads = deconv_backward(grad, *ctx.saved_tensors, *ctx.numbers, needs)
-    return (*_where(needs, grads), *[None] * 7)
-
-
-def _save_backward(ctx, inputs, output) -> None:
-    grad, input, votes, *ctx.numbers, ctx.needs = inputs
-    ctx.save_for_backward(grad, input, votes)
-
-
-def _second_grads(ctx, for_input: Tensor | None, for_votes: Tensor | None):
-    """What comes back for ∂T/∂M and ∂T/∂V goes where M and V stand in T."""
-    grad, input, votes = ctx.saved_tensors
-    for_input, for_votes = _where(ctx.needs, (for_input, for_votes))
-    by_grad = by_input = by_votes = None
-    if ctx.needs_input_grad[0]:
-        terms = [
-            deconv(*pair, *ctx.numbers)
-            for pair in ((for_input, votes), (input, for_votes))
-            if pair[0] is not None and pair[1] is not None
-        ]
-        by_grad = sum(terms) if terms else None
-    needs = [
-        ctx.needs_input_grad[1] and for_votes is not None,
-        ctx.needs_input_grad[2] and for_input is not None,
-    ]
-    if any(needs):
-        by_input, by_votes = _where(
-            needs,
-            deconv_backward(
-                grad,
-                input if for_input is None else for_input,
-                votes if for_votes is None else for_votes,
-                *ctx.numbers,
-                needs,
-            ),
-        )
-    return (by_grad, by_input, by_votes, *[None] * 8)
-
-
-def _where(needs: Sequence[bool], grads: Sequence[Tensor | None]) -> tuple:
-    return tuple(one if need else None for need, one in zip(needs, grads))
-
-
 def _fold(info, in_dims, tensors: Sequence[Tensor]) -> list:
     """What is mapped over becomes part of the batch."""
     return [
@@ -169,50 +122,141 @@ def _fold(info, in_dims, tensors: Sequence[Tensor]) -> list:
     ]
 
 
-def _vmap(info, in_dims, input: Tensor, votes: Tensor, *numbers):
-    output = deconv(*_fold(info, in_dims, (input, votes)), *numbers)
-    return output.unflatten(0, (info.batch_size, -1)), 0
+def _product_rule(
+    numbers: Sequence,
+    input: Tensor,
+    votes: Tensor,
+    input_part: Tensor | None,
+    votes_part: Tensor | None,
+) -> Tensor | None:
+    """D(M', V) + D(M, V'), where None means zero."""
+    terms = [
+        deconv(*pair, *numbers)
+        for pair in ((input_part, votes), (input, votes_part))
+        if pair[0] is not None and pair[1] is not None
+    ]
+    return sum(terms) if terms else None
 
 
-def _vmap_backward(info, in_dims, grad: Tensor, input: Tensor, votes: Tensor, *rest):
-    grads = deconv_backward(*_fold(info, in_dims, (grad, input, votes)), *rest)
-    needs = rest[-1]  # what is not needed is empty and has no batch
-    return (
-        tuple(
-            one.unflatten(0, (info.batch_size, -1)) if need else one
-            for one, need in zip(grads, needs)
-        ),
-        tuple(0 if need else None for need in needs),
+def _backward_product_rule(
+    ctx, input_part: Tensor | None, votes_part: Tensor | None, needs: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """∂T/∂M at V' and ∂T/∂V at M', where None means zero."""
+    grad, input, votes = ctx.saved_tensors
+    needs = [
+        needs[0] and votes_part is not None,
+        needs[1] and input_part is not None,
+    ]
+    if not any(needs):
+        return None, None
+    grads = deconv_backward(
+        grad,
+        input if input_part is None else input_part,
+        votes if votes_part is None else votes_part,
+        *ctx.numbers,
+        needs,
     )
+    return _if_needed(needs, grads)
+
+
+def _if_needed(needs: Sequence[bool], grads: Sequence[Tensor | None]) -> tuple:
+    return tuple(grad if need else None for need, grad in zip(needs, grads))
 
 
 class _Deconv(torch.autograd.Function):
-    """For ``torch.func``, which can't look into a registered derivative, and
-    for eager mode, where it costs less than the way through the dispatcher."""
-
-    forward = staticmethod(lambda *arguments: _execute(2, forward_op, _run, arguments))
-    setup_context = staticmethod(_save)
-    backward = staticmethod(_grads)
-    vmap = staticmethod(_vmap)
+    """The op's derivatives, for ``torch.func``, which can't look into those
+    of an operator, and for eager mode, where this costs less than the way
+    through the dispatcher. The operator is registered with the same."""
 
     @staticmethod
-    def jvp(ctx, by_input: Tensor | None, by_votes: Tensor | None, *_):
-        input, votes = ctx.saved_tensors
-        terms = []
-        if by_input is not None:
-            terms.append(deconv(by_input, votes, *ctx.numbers))
-        if by_votes is not None:
-            terms.append(deconv(input, by_votes, *ctx.numbers))
-        return sum(terms)
+    def forward(*arguments):
+        return _execute(forward_op, _run, arguments[:2], arguments[2:])
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        input, votes, *ctx.numbers = inputs
+        ctx.save_for_backward(input, votes)
+        ctx.save_for_forward(input, votes)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        needs = list(ctx.needs_input_grad[:2])
+        grads = deconv_backward(grad, *ctx.saved_tensors, *ctx.numbers, needs)
+        return (*_if_needed(needs, grads), *[None] * 7)
+
+    @staticmethod
+    def jvp(ctx, input_tangent: Tensor | None, votes_tangent: Tensor | None, *_):
+        return _product_rule(
+            ctx.numbers, *ctx.saved_tensors, input_tangent, votes_tangent
+        )
+
+    @staticmethod
+    def vmap(info, in_dims, input: Tensor, votes: Tensor, *numbers):
+        output = deconv(*_fold(info, in_dims, (input, votes)), *numbers)
+        return output.unflatten(0, (info.batch_size, -1)), 0
 
 
 class _DeconvBackward(torch.autograd.Function):
-    forward = staticmethod(
-        lambda *arguments: _execute(3, backward_op, _run_backward, arguments)
-    )
-    setup_context = staticmethod(_save_backward)
-    backward = staticmethod(_second_grads)
-    vmap = staticmethod(_vmap_backward)
+    """The backward pass's own derivatives."""
+
+    @staticmethod
+    def forward(*arguments):
+        return _execute(backward_op, _run_backward, arguments[:3], arguments[3:])
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        grad, input, votes, *ctx.numbers, ctx.needs = inputs
+        ctx.save_for_backward(grad, input, votes)
+        ctx.save_for_forward(grad, input, votes)
+
+    @staticmethod
+    def backward(ctx, input_part: Tensor | None, votes_part: Tensor | None):
+        """What comes back for ∂T/∂M and ∂T/∂V goes where M and V stand in T."""
+        parts = _if_needed(ctx.needs, (input_part, votes_part))
+        grad_grad = None
+        if ctx.needs_input_grad[0]:
+            grad_grad = _product_rule(ctx.numbers, *ctx.saved_tensors[1:], *parts)
+        return (
+            grad_grad,
+            *_backward_product_rule(ctx, *parts, ctx.needs_input_grad[1:3]),
+            *[None] * 8,
+        )
+
+    @staticmethod
+    def jvp(
+        ctx,
+        grad_tangent: Tensor | None,
+        input_tangent: Tensor | None,
+        votes_tangent: Tensor | None,
+        *_,
+    ):
+        """T is linear in each of its three arguments."""
+        maps = ctx.saved_tensors[1:]
+        if grad_tangent is None:
+            tangents = [
+                torch.zeros_like(x) if need else x.new_empty(0)
+                for x, need in zip(maps, ctx.needs)
+            ]
+        else:
+            tangents = deconv_backward(grad_tangent, *maps, *ctx.numbers, ctx.needs)
+        parts = _backward_product_rule(ctx, input_tangent, votes_tangent, ctx.needs)
+        return tuple(
+            tangent if part is None else tangent + part
+            for tangent, part in zip(tangents, parts)
+        )
+
+    @staticmethod
+    def vmap(info, in_dims, grad: Tensor, input: Tensor, votes: Tensor, *rest):
+        maps = _fold(info, in_dims, (grad, input, votes))
+        grads = deconv_backward(*maps, *rest)
+        needs = rest[-1]  # what is not needed is empty and has no batch
+        return (
+            tuple(
+                grad.unflatten(0, (info.batch_size, -1)) if need else grad
+                for grad, need in zip(grads, needs)
+            ),
+            tuple(0 if need else None for need in needs),
+        )
 
 
 def _is_recorded() -> bool:
@@ -220,62 +264,54 @@ def _is_recorded() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def _plain(tensors: Sequence[Tensor]) -> bool:
-    return all(type(x) in (Tensor, Parameter) for x in tensors)
+def _is_differentiated(maps: Sequence[Tensor]) -> bool:
+    """In forward mode, in which the operator has no derivative; or, unless it
+    is recorded, in reverse mode or by ``torch.func``."""
+    if forward_mode_is_active():
+        return True
+    return not _is_recorded() and (
+        functorch_may_be_active()
+        or (torch.is_grad_enabled() and any(x.requires_grad for x in maps))
+    )
 
 
-def _execute(tensors: int, op, run, arguments):
+def _execute(op, run, maps: Sequence[Tensor], rest: Sequence):
     """Directly, unless somebody wants to see the operator: for a small map
     the way through the dispatcher takes longer than the op itself."""
-    if (
-        _is_recorded()
-        or torch._C._len_torch_dispatch_stack()
-        or not _plain(arguments[:tensors])
-    ):
-        return op(*arguments)
-    return run(*arguments)
+    plain = all(type(x) in (Tensor, Parameter) for x in maps)
+    if _is_recorded() or not plain or dispatch_may_be_observed():
+        return op(*maps, *rest)
+    return run(*maps, *rest)
 
 
-def _derive(tensors: int, function, op, run, arguments):
-    """By the autograd Function in eager mode and for ``torch.func``; the
-    operator has its own derivative."""
-    maps = arguments[:tensors]
-    if (
-        torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or torch.is_grad_enabled()
-        and not _is_recorded()
-        and _plain(maps)
-        and any(x.requires_grad for x in maps)
-    ):
-        return function.apply(*arguments)
-    return _execute(tensors, op, run, arguments)
-
-
-def deconv(*arguments) -> Tensor:
+def deconv(input: Tensor, votes: Tensor, *rest) -> Tensor:
     """The op; the arguments are those of its schema."""
-    return _derive(2, _Deconv, forward_op, _run, arguments)
+    maps = input, votes
+    if _is_differentiated(maps):
+        return _Deconv.apply(*maps, *rest)
+    return _execute(forward_op, _run, maps, rest)
 
 
-def deconv_backward(*arguments) -> tuple[Tensor, Tensor]:
+def deconv_backward(
+    grad: Tensor, input: Tensor, votes: Tensor, *rest
+) -> tuple[Tensor, Tensor]:
     """Its backward pass; an empty tensor for what is not needed."""
-    return _derive(3, _DeconvBackward, backward_op, _run_backward, arguments)
+    maps = grad, input, votes
+    if _is_differentiated(maps):
+        return _DeconvBackward.apply(*maps, *rest)
+    return _execute(backward_op, _run_backward, maps, rest)
 
 
-LIBRARY.impl('dynamic_deconv2d', _run, 'CompositeExplicitAutograd')
-LIBRARY.impl('dynamic_deconv2d_backward', _run_backward, 'CompositeExplicitAutograd')
-for _name, _fake_kernel, _setup, _backward, _map in (
-    ('dynamic_deconv2d', _fake, _save, _grads, _vmap),
-    (
-        'dynamic_deconv2d_backward',
-        _fake_backward,
-        _save_backward,
-        _second_grads,
-        _vmap_backward,
-    ),
+for _op, _kernel, _fake_kernel, _function in (
+    (forward_op, _run, _fake, _Deconv),
+    (backward_op, _run_backward, _fake_backward, _DeconvBackward),
 ):
-    torch.library.register_fake(f'pvd_mm::{_name}', _fake_kernel, lib=LIBRARY)
+    LIBRARY.impl(_op, _kernel, 'CompositeExplicitAutograd')
+    torch.library.register_fake(_op.name(), _fake_kernel, lib=LIBRARY)
     torch.library.register_autograd(
-        f'pvd_mm::{_name}', _backward, setup_context=_setup, lib=LIBRARY
+        _op.name(),
+        _function.backward,
+        setup_context=_function.setup_context,
+        lib=LIBRARY,
     )
-    torch.library.register_vmap(f'pvd_mm::{_name}', _map, lib=LIBRARY)
+    torch.library.register_vmap(_op.name(), _function.vmap, lib=LIBRARY)

@@ -4,16 +4,22 @@
 import itertools
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.autograd import forward_ad
 from torch.export import Dim
-from torch.func import grad, jacrev, jvp, vmap
+from torch.func import grad, jacfwd, jacrev, jvp, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from pvd_mm.decoder import PixelVotingDecoder
-from pvd_mm.ops import deconv_macs, dynamic_deconv2d, standard
+from pvd_mm.ops import (
+    compatibility,
+    deconv_macs,
+    dynamic_deconv2d,
+    standard_operators,
+)
 from pvd_mm.ops.backends import BACKENDS, FASTEST, VARIABLE, get_backend, load
 from pvd_mm.ops.checks import check_arguments
 from pvd_mm.ops.op import backward_op, forward_op
@@ -108,15 +114,86 @@ def test_torch_func(formulation):
     expected = torch.autograd.functional.hessian(by_votes, votes)
     torch.testing.assert_close(jacrev(grad(by_votes))(votes), expected)
     torch.testing.assert_close(jacrev(jacrev(by_votes))(votes), expected)
+    torch.testing.assert_close(jacfwd(jacrev(by_votes))(votes), expected)
+    torch.testing.assert_close(jacrev(jacfwd(by_votes))(votes), expected)
 
 
-def test_forward_mode():
-    """Tangents are not lost where no gradient is asked for."""
+@formulations
+@pytest.mark.parametrize('needs', [(True, True), (True, False), (False, True)])
+def test_forward_mode(formulation, needs):
+    """Of the op, and of its backward pass by all three of its arguments."""
+    maps = [x.requires_grad_(need) for x, need in zip(make(1, 2, 2, 2), needs)]
+    wanted = [x for x in maps if x.requires_grad]
+
+    def run(*wanted):
+        wanted = iter(wanted)
+        return dynamic_deconv2d(
+            *(next(wanted) if need else x for need, x in zip(needs, maps)),
+            stride=2,
+            formulation=formulation,
+        )
+
+    assert torch.autograd.gradcheck(run, wanted, check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(run, wanted, check_fwd_over_rev=True)
+
+
+def test_tangents_without_gradients():
+    """They are not lost where no gradient is asked for, nor silently by a
+    compiler, which has no forward mode of the op."""
     input, votes = make()
     with forward_ad.dual_level():
-        output = dynamic_deconv2d(forward_ad.make_dual(input, input), votes)
+        dual = forward_ad.make_dual(input, input)
+        output = dynamic_deconv2d(dual, votes)
         primal, tangent = forward_ad.unpack_dual(output)
+        with pytest.raises(Exception):  # noqa: B017 - dynamo's, which differs
+            torch.compile(dynamic_deconv2d, backend='eager')(dual, votes)
     torch.testing.assert_close(tangent, primal)
+    torch._dynamo.reset()
+
+
+PRIVATE = [
+    ('_C', '_are_functorch_transforms_active'),
+    ('_C', '_len_torch_dispatch_stack'),
+    ('forward_ad', '_current_level'),
+]
+
+
+@pytest.mark.parametrize('gone', [*([pair] for pair in PRIVATE), PRIVATE])
+def test_without_the_private_parts_of_torch(gone, monkeypatch):
+    """Eager mode, torch.func, a compiler and the FLOP counter do what they
+    did. Only the op sees the names gone, for torch needs them itself."""
+    input, votes = make()
+
+    def run(input, votes):
+        return dynamic_deconv2d(input, votes, stride=2)
+
+    def results():
+        leaves = [x.clone().requires_grad_() for x in (input, votes)]
+        output = run(*leaves)
+        yield output, *torch.autograd.grad(output.square().sum(), leaves)
+        with torch.no_grad():
+            yield run(*leaves)
+        with forward_ad.dual_level():
+            output = run(forward_ad.make_dual(input, input), votes)
+            yield tuple(forward_ad.unpack_dual(output))
+        yield jvp(run, (input, votes), (input, votes))
+        yield vmap(run)(input[:, None], votes[:, None])
+        yield grad(lambda *maps: run(*maps).square().sum(), (0, 1))(input, votes)
+        torch._dynamo.reset()
+        compiled = torch.compile(run, fullgraph=True, backend='aot_eager')
+        output = compiled(*leaves)
+        yield output, *torch.autograd.grad(output.square().sum(), leaves)
+        with FlopCounterMode(display=False) as counter:
+            run(*leaves).sum().backward()
+        yield counter.get_total_flops()
+
+    expected = list(results())
+    for owner, name in gone:
+        rest = dict(vars(getattr(compatibility, owner)))
+        del rest[name]
+        monkeypatch.setattr(compatibility, owner, SimpleNamespace(**rest))
+    for result, truth in zip(results(), expected, strict=True):
+        torch.testing.assert_close(result, truth)
 
 
 def pyramid_model():
@@ -209,7 +286,9 @@ def test_standard_operators():
             rest = (kernel_size, stride, padding, size, groups, formulation)
             geometry = check_arguments(input, votes, *rest)
             torch.testing.assert_close(
-                standard.dynamic_deconv2d(input, votes, geometry, formulation),
+                standard_operators.dynamic_deconv2d(
+                    input, votes, geometry, formulation
+                ),
                 dynamic_deconv2d(input, votes, *rest),
             )
 

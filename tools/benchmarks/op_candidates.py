@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pvd_mm.ops import dynamic_deconv2d, standard
+from pvd_mm.ops import dynamic_deconv2d, standard_operators
 from pvd_mm.ops.backends import BACKENDS, load
 from pvd_mm.ops.checks import FORMULATIONS, Geometry
 
@@ -223,7 +223,7 @@ def _fold(case: _Case, settings: Settings) -> Candidate:
 
 def _compiled(case: _Case, settings: Settings) -> Candidate:
     def function(input: Tensor, votes: Tensor) -> Tensor:
-        return standard.dynamic_deconv2d(
+        return standard_operators.dynamic_deconv2d(
             input, votes, case.geometry, settings.formulation
         )
 

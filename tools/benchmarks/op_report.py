@@ -35,8 +35,8 @@ NOTES = {
     'a part of {crop}×{crop} pixels of the map and multiplied up to all of them',
     'fold': 'the products as k²·C columns, summed by `F.fold`',
     'compiled': 'the sum of `matrix` in operators that are not in place '
-    '(`pvd_mm.ops.standard`), compiled by inductor for each size; inductor makes '
-    'slower code of the in-place form',
+    '(`pvd_mm.ops.standard_operators`), compiled by inductor for each size; '
+    'inductor makes slower code of the in-place form',
     'conv_transpose2d': '{channels}→{channels} channels, k = 3, the same stride',
     'conv2d': '{channels}→{channels} channels, k = 3, the same stride',
     'carafe': "mmcv's, k = 3, at scale 2; its masks have the size of the output",

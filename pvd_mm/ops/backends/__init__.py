@@ -86,12 +86,12 @@ def _fastest(kind: str, dtype: torch.dtype) -> ModuleType:
     reason = load(first).why_not(device, dtype)
     if reason is None:
         return load(first)
-    _say_once(first, reason)
+    _warn_once(first, reason)
     return load('matrix')
 
 
 @functools.cache
-def _say_once(name: str, reason: str) -> None:
+def _warn_once(name: str, reason: str) -> None:
     warnings.warn(
         f'dynamic_deconv2d runs on its slower backend matrix, for '
         f'{name} is not there: {reason}'

@@ -32,18 +32,18 @@ def _release(version: str) -> str:
 
 def _find(folder: Path, version: str) -> tuple[Path | None, str]:
     """The library for a torch version, or why there is none."""
-    found = {}
+    libraries = {}
     for path in sorted(folder.glob('_cpp_torch*')):
         if path.suffix in ('.so', '.pyd', '.dylib'):
             release = path.name[len('_cpp_torch') :].split('.')[0]
-            found[release.replace('_', '.')] = path
+            libraries[release.replace('_', '.')] = path
     release = _release(version)
-    if release in found:
-        return found[release], ''
+    if release in libraries:
+        return libraries[release], ''
     again = 'reinstall pvd_mm with pip install --no-build-isolation'
-    if found:
+    if libraries:
         return None, (
-            f'it was built for torch {" and ".join(found)}, and '
+            f'it was built for torch {" and ".join(libraries)}, and '
             f'this is {release}; {again}'
         )
     return None, (

@@ -49,8 +49,8 @@ def backward(
     maps = _by_groups(geometry, grad, input, votes)
     function = _exact_grads if formulation == 'exact' else _factored_grads
     return tuple(
-        None if one is None else one.flatten(1, 2)
-        for one in function(*maps, geometry, needs)
+        None if gradient is None else gradient.flatten(1, 2)
+        for gradient in function(*maps, geometry, needs)
     )
 
 

@@ -59,7 +59,7 @@ def backward(
             )
         _, kernels_grad = _scatter_grads(sum_grad, ones, kernels, geometry)
     grads = fused_grad.flatten(1, 2), kernels_grad.reshape(votes.shape)
-    return tuple(one if need else None for one, need in zip(grads, needs))
+    return tuple(grad if need else None for grad, need in zip(grads, needs))
 
 
 def _by_groups(

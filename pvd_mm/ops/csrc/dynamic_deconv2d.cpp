@@ -26,12 +26,11 @@ using at::Tensor;
 const Kernels& kernels() {
   static const Kernels chosen = [] {
     const std::string capability = at::get_cpu_capability();
-    Kernels found = {};
-    if (capability == "AVX512") found = kernels_avx512();
-    if (!found.forward[0][0] &&
-        (capability == "AVX512" || capability == "AVX2"))
-      found = kernels_avx2();
-    return found.forward[0][0] ? found : kernels_baseline();
+    Kernels best = {};
+    if (capability == "AVX512") best = kernels_avx512();
+    if (!best.forward[0][0] && (capability == "AVX512" || capability == "AVX2"))
+      best = kernels_avx2();
+    return best.forward[0][0] ? best : kernels_baseline();
   }();
   return chosen;
 }
@@ -86,12 +85,13 @@ Problem problem_of(const Tensor& input, const Tensor& votes, int64_t k,
   return q;
 }
 
-// one and other are the maps that are read and written most.
-Way way_of(const Problem& q, Type type, bool factored, const Strides& one,
-           const Strides& other, int64_t least) {
+// first and second are the maps that are read and written most.
+Variant variant_of(const Problem& q, Type type, bool factored,
+                   const Strides& first, const Strides& second,
+                   int64_t least) {
   if (factored) return kFactored;
   const int64_t bytes = q.channels / q.groups * (type == kDouble ? 8 : 4);
-  return one.c == 1 && other.c == 1 && bytes >= least &&
+  return first.c == 1 && second.c == 1 && bytes >= least &&
                  kernels().forward[kChannelsLast][type]
              ? kChannelsLast
              : kExact;
@@ -141,10 +141,11 @@ Tensor forward(const Tensor& input, const Tensor& votes, int64_t k, int64_t s,
   q.output = output.mutable_data_ptr();
   q.output_at = strides_of(output);
   const Type type = type_of(input);
-  const Way way = way_of(q, type, factored, q.input_at, q.output_at, kLeastForward);
-  const int64_t parts = way == kChannelsLast ? 1 : groups;
+  const Variant variant =
+      variant_of(q, type, factored, q.input_at, q.output_at, kLeastForward);
+  const int64_t parts = variant == kChannelsLast ? 1 : groups;
   const double windows = factored ? 1. : double(k) / s * k / s;
-  run(kernels().forward[way][type], q, input.size(0) * parts * out_h,
+  run(kernels().forward[variant][type], q, input.size(0) * parts * out_h,
       double(q.channels / parts) * out_w * windows);
   return output;
 }
@@ -177,9 +178,10 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& input,
   // of a map without channels q.grad_input may be null: nothing to write
   if ((q.grad_input || q.grad_votes) && votes.numel() > 0) {
     const Type type = type_of(input);
-    const Way way = way_of(q, type, factored, q.grad_at, q.input_at, kLeastBackward);
-    const int64_t parts = way == kChannelsLast ? 1 : groups;
-    run(kernels().backward[way][type], q, input.size(0) * parts * q.h,
+    const Variant variant =
+        variant_of(q, type, factored, q.grad_at, q.input_at, kLeastBackward);
+    const int64_t parts = variant == kChannelsLast ? 1 : groups;
+    run(kernels().backward[variant][type], q, input.size(0) * parts * q.h,
         double(q.channels / parts) * q.w * (factored ? 2. * s * s : 2. * k * k));
   }
   return {grad_input, grad_votes};

@@ -1,31 +1,7 @@
 // Copyright (c) PVD-MM contributors. Apache-2.0.
 // The kernels for AVX2, FMA and F16C; torch's own for AVX2 need all three, so
-// where torch reports AVX2 they are there. The standard headers come before the
-// pragma, so that no function of theirs is compiled for it and shared with other
-// files.
-#include "kernels_std.h"
-#include "problem.h"
-
+// where torch reports AVX2 they are there.
 #define PVD_KERNELS kernels_avx2
-#if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
+#define PVD_TARGET "avx2,fma,f16c"
 #define PVD_VECTOR 32
-#define PVD_F16C
-#ifdef __clang__
-#pragma clang attribute push( \
-    __attribute__((target("avx2,fma,f16c"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
-#endif
 #include "kernels.h"
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#else
-namespace pvd_mm {
-Kernels PVD_KERNELS() { return {}; }
-}  // namespace pvd_mm
-#endif

@@ -1,8 +1,5 @@
 // Copyright (c) PVD-MM contributors. Apache-2.0.
 // The kernels for the instruction set that the compiler assumes anyway.
-#include "kernels_std.h"
-#include "problem.h"
-
 #define PVD_KERNELS kernels_baseline
 #ifdef __GNUC__
 #define PVD_VECTOR 16

@@ -28,7 +28,7 @@ struct Problem {
 using Rows = void (*)(const Problem&, int64_t begin, int64_t end);
 
 enum Type { kFloat, kDouble, kHalf, kBFloat16, kTypes };
-enum Way { kExact, kFactored, kChannelsLast, kWays };
+enum Variant { kExact, kFactored, kChannelsLast, kVariants };
 
 // kChannelsLast is kExact for maps whose channels lie next to each other, of so
 // many that the sums of a pixel and group have these bytes. With fewer its
@@ -37,8 +37,8 @@ enum Way { kExact, kFactored, kChannelsLast, kWays };
 constexpr int64_t kLeastForward = 16, kLeastBackward = 32;
 
 struct Kernels {
-  Rows forward[kWays][kTypes];  // null where the compiler knows no vectors
-  Rows backward[kWays][kTypes];
+  Rows forward[kVariants][kTypes];  // null where the compiler knows no vectors
+  Rows backward[kVariants][kTypes];
 };
 
 Kernels kernels_baseline();

@@ -1,5 +1,5 @@
 // Copyright (c) PVD-MM contributors. Apache-2.0.
-// `exact` for maps whose channels lie next to each other; a part of kernels.h.
+// `exact` for maps whose channels lie next to each other, both passes.
 //
 // Vectors lie along the channels here, and a vote is one number for all of
 // them. Both passes run over windows of pixels: of output pixel x, with
