@@ -33,12 +33,16 @@ def test_each_backend_has_its_turn(monkeypatch):
     lines = []
     results = compare_backends(street, ('matrix', 'reference'), 2, lines.append)
     assert VARIABLE not in os.environ
-    assert [one['part'] for one in results] == ['training step', 'decoder', 'decoding']
+    assert [result['part'] for result in results] == [
+        'training step',
+        'decoder',
+        'decoding',
+    ]
     assert markdown(results).splitlines()[2:] == lines
-    for one in results:
-        low, high = one['quartiles']
-        assert 0 < low <= one['ratio'] <= high
-        assert list(one['seconds']) == ['matrix', 'reference']
+    for result in results:
+        low, high = result['quartiles']
+        assert 0 < low <= result['ratio'] <= high
+        assert list(result['seconds']) == ['matrix', 'reference']
     # three parts of four steps, in a pair to warm up and in two that count
     assert turns.count(matrix) == turns.count(reference) == 3 * 4 * 3
 
@@ -65,8 +69,8 @@ def test_a_model_without_the_decoder_is_refused(run_tool):
 
 def test_the_tool_refuses_what_makes_no_sense(run_tool):
     said = run_tool('benchmark_backends', CONFIG, '--backends', 'cpp', 'cpp', ok=False)
-    assert 'two different ones' in said
+    assert 'error: --backends must be two different ones' in said
     said = run_tool('benchmark_backends', CONFIG, '--batch-size', 1, ok=False)
     assert 'benchmark_backends: --batch-size must be at least 2 to train' in said
     said = run_tool('benchmark_backends', CONFIG, '--pairs', 0, ok=False)
-    assert '--pairs must be at least 1' in said
+    assert 'error: --pairs must be at least 1' in said

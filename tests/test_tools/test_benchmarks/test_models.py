@@ -1,27 +1,11 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Models measured side by side, on small images and with few boxes."""
 
-import runpy
-import sys
-
 import pytest
 import torch
 
-from helpers.commands import ROOT
 from pvd_mm import register_all_modules
 from pvd_mm.engine.launch import load_config
-
-TOOL = ROOT / 'tools' / 'benchmark_model.py'
-
-
-@pytest.fixture
-def run(monkeypatch):
-
-    def main(*args):
-        monkeypatch.setattr(sys, 'argv', ['benchmark_model.py', *args])
-        runpy.run_path(str(TOOL), run_name='__main__')
-
-    return main
 
 
 def detector_config(name):
@@ -72,8 +56,8 @@ def test_detectors_get_the_same_boxes_and_positives_enough(detectors):
     from mmdet.structures.bbox import bbox_overlaps
 
     first, second = detectors
-    for one in detectors:
-        one.load()
+    for detector in detectors:
+        detector.load()
     assert torch.equal(first.images, second.images)
     assert first.images.shape == (1, 3, 64, 128)  # padded as in training
     for name in ('detections', 'proposals'):
@@ -102,12 +86,12 @@ def test_boxes_are_inside_the_image_and_of_all_sizes():
         assert 0.2 < ((side >= low) & (side < high)).float().mean() < 0.5
 
 
-def test_a_segmentor_is_measured_by_the_tool(run, tmp_path, capsys):
+def test_a_segmentor_is_measured_by_the_tool(run_tool, tmp_path):
     pytest.importorskip('mmseg')
     name = 'pvd_r18-stage-c32_1xb2-600_street-192x256'
     out = tmp_path / 'table'
-    run(name, '--size', '32', '64', '--rounds', '1', '--out', str(out))
-    text = capsys.readouterr().out
+    words = ('--size', 32, 64, '--rounds', 1, '--out', out)
+    text = run_tool('benchmark_model', name, *words)
     assert 'forward: 1 image' in text and f'| {name} |' in text
     assert out.with_suffix('.json').exists()
     assert out.with_suffix('.md').read_text() in text
@@ -138,10 +122,7 @@ def test_a_segmentor_is_measured_by_the_tool(run, tmp_path, capsys):
         ),
     ],
 )
-def test_the_tool_refuses_what_makes_no_sense(run, args, message, capsys):
+def test_the_tool_refuses_what_makes_no_sense(run_tool, args, message):
     pytest.importorskip('mmdet')
     pytest.importorskip('mmseg')
-    with pytest.raises(SystemExit) as stopped:
-        run(*args)
-    assert stopped.value.code
-    assert message in f'{stopped.value.code}{capsys.readouterr().err}'
+    assert message in run_tool('benchmark_model', *args, ok=False)

@@ -2,7 +2,6 @@
 """The op's benchmark, on small maps and without the compiler."""
 
 import json
-import runpy
 import subprocess
 import sys
 from functools import partial
@@ -40,9 +39,9 @@ SMALL = Settings(
 @pytest.fixture(scope='module')
 def result():
     lines = []
-    found = op.measure(SMALL, lines.append, 'command')
+    measured = op.measure(SMALL, lines.append, 'command')
     assert len(lines) == 8 and '6², stride 2, forward+backward: ' in lines[-1]
-    return found
+    return measured
 
 
 @pytest.mark.parametrize('formulation', ['exact', 'factored'])
@@ -50,7 +49,7 @@ def result():
 def test_all_forms_of_the_op_compute_the_same(formulation, stride):
     settings = SMALL._replace(formulation=formulation, dtype='float64', step_pixels=99)
     candidates, _ = make_candidates(settings, 5, stride)
-    by_name = {one.name: one for one in candidates}
+    by_name = {candidate.name: candidate for candidate in candidates}
     output, grads = by_name['matrix'].both()
     assert output.shape == (1, 3, 5 * stride, 5 * stride)
     compared = {'reference', 'fold', 'cpp', 'triton'} & set(by_name)
@@ -66,12 +65,16 @@ def test_the_compiled_peer_computes_the_same(monkeypatch):
     """Compiling takes long, so here it runs as it is."""
     monkeypatch.setattr(torch, 'compile', lambda function, **_: function)
     settings = SMALL._replace(without=())
-    by_name = {one.name: one for one in make_candidates(settings, 6, 2)[0]}
+    by_name = {
+        candidate.name: candidate for candidate in make_candidates(settings, 6, 2)[0]
+    }
     torch.testing.assert_close(by_name['compiled'].both(), by_name['matrix'].both())
 
 
 def test_the_step_update_runs_on_a_part_of_the_map():
-    by_name = {one.name: one for one in make_candidates(SMALL, 8, 2)[0]}
+    by_name = {
+        candidate.name: candidate for candidate in make_candidates(SMALL, 8, 2)[0]
+    }
     assert by_name['reference'].scale == 4  # 16 pixels of 64
     assert by_name['reference'].forward().shape == (1, 3, 8, 8)
     assert by_name['matrix'].scale == 1
@@ -80,7 +83,10 @@ def test_the_step_update_runs_on_a_part_of_the_map():
 
 @pytest.mark.parametrize('stride', [1, 2])
 def test_peers_have_the_size_of_the_op(stride):
-    by_name = {one.name: one for one in make_candidates(SMALL, 6, stride, True)[0]}
+    by_name = {
+        candidate.name: candidate
+        for candidate in make_candidates(SMALL, 6, stride, True)[0]
+    }
     output = by_name['matrix'].forward()
     assert by_name['conv_transpose2d'].forward().shape == output.shape
     side = 6 // stride
@@ -96,8 +102,8 @@ def test_results(result):
     names = {'reference', 'matrix', 'fold', 'conv_transpose2d', 'copy', 'copy_reused'}
     names |= {'cpp'} - set(result['left_out'])
     cells = [
-        (one['name'], one['size'], one['stride'], one['kind'])
-        for one in result['times']
+        (entry['name'], entry['size'], entry['stride'], entry['kind'])
+        for entry in result['times']
     ]
     assert len(cells) == len(set(cells))
     wanted = {
@@ -109,10 +115,12 @@ def test_results(result):
     }
     wanted |= {('conv2d', 6, stride, kind) for stride in (1, 2) for kind in KINDS}
     assert set(cells) >= wanted
-    for one in result['times']:
-        assert 0 < one['best_s'] <= one['median_s']
-        assert one['samples'] >= 2 and one['calls'] >= 1
-        assert (one['scale'] != 1) == (one['name'] == 'reference' and one['size'] == 6)
+    for entry in result['times']:
+        assert 0 < entry['best_s'] <= entry['median_s']
+        assert entry['samples'] >= 2 and entry['calls'] >= 1
+        assert (entry['scale'] != 1) == (
+            entry['name'] == 'reference' and entry['size'] == 6
+        )
     assert 'carafe' in result['left_out']
     assert result['best'] == ('cpp' if 'cpp' in names else 'matrix')
     assert json.loads(json.dumps(result))['summary'] == result['summary']
@@ -125,8 +133,8 @@ def test_memory_of_the_op(result):
         pytest.skip('the extension is not built')
     pytest.importorskip('mmengine')
     by_name = {
-        (one['name'], one['stride'], one['kind']): one['peak_mib']
-        for one in result['memory']
+        (entry['name'], entry['stride'], entry['kind']): entry['peak_mib']
+        for entry in result['memory']
     }
     for stride in (1, 2):
         output, given = 3 * (6 * stride) ** 2, 36 * (3 + 9)
@@ -179,7 +187,7 @@ def test_summary_ratios():
         copy=lambda size: 0.8,
         copy_reused=lambda size: 0.25,
     )
-    value = {one['what']: one['value'] for one in op_report.summary(made)}
+    value = {line['what']: line['value'] for line in op_report.summary(made)}
     mean = 'matrix / cpp, forward, 128² to 512², stride 1, geometric mean'
     assert value[mean] == pytest.approx(4)
     assert value['cpp / conv_transpose2d, forward, 32², stride 1'] == 2
@@ -189,7 +197,7 @@ def test_summary_ratios():
 
 
 def test_slow_candidates_have_fewer_turns(monkeypatch):
-    """Their turns are spread over all rounds, and no one has too few. Each turn
+    """Their turns are spread over all rounds, and none has too few. Each turn
     begins with a call that is not timed."""
     order = []
     seconds = dict(fast=0.001, slow=0.004, slowest=1.0)
@@ -204,9 +212,9 @@ def test_slow_candidates_have_fewer_turns(monkeypatch):
         Candidate(name, partial(order.append, name), None) for name in seconds
     ]
     settings = SMALL._replace(budget=0.04, least_runs=3)
-    found, failed = op.time_candidates(candidates, 'forward', settings)
+    times, failed = op.time_candidates(candidates, 'forward', settings)
     assert not failed
-    assert {name: one['samples'] for name, one in found.items()} == dict(
+    assert {name: time['samples'] for name, time in times.items()} == dict(
         fast=41, slow=11, slowest=3
     )
     assert order[6::2] == order[7::2]  # an untimed call of its own before each
@@ -222,8 +230,8 @@ def test_a_peer_that_fails_is_left_out():
 
     broken = Candidate('compiled', fail, fail)
     good = Candidate('copy', lambda: None, lambda: None)
-    found, failed = op.time_candidates([broken, good], 'forward', SMALL)
-    assert set(found) == {'copy'} and failed == {'compiled': 'no compiler'}
+    times, failed = op.time_candidates([broken, good], 'forward', SMALL)
+    assert set(times) == {'copy'} and failed == {'compiled': 'no compiler'}
     with pytest.raises(RuntimeError, match='no compiler'):
         op.time_candidates([broken._replace(name='cpp')], 'forward', SMALL)
 
@@ -281,13 +289,10 @@ def test_the_tool(tmp_path):
         (('--force', '--device', 'gpu'), 'device must be cpu, cuda or cuda:N'),
     ],
 )
-def test_the_tool_tells_mistakes(options, message, tmp_path, monkeypatch, capsys):
+def test_the_tool_tells_mistakes(options, message, tmp_path, run_tool):
     (tmp_path / 'op_speed.md').write_text('mine')
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), '--out', str(tmp_path), *options])
-    with pytest.raises(SystemExit) as stopped:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
+    said = run_tool('benchmark_op', '--out', tmp_path, *options, ok=False)
+    assert message in said.split('benchmark_op.py: error: ')[1]
     assert (tmp_path / 'op_speed.md').read_text() == 'mine'
 
 
@@ -321,6 +326,6 @@ def test_backends_are_called_as_users_call_them(monkeypatch):
         return dynamic_deconv2d(*arguments, **options)
 
     monkeypatch.setattr(op_candidates, 'dynamic_deconv2d', spy)
-    for one in make_candidates(SMALL, 4, 1)[0]:
-        one.forward()
+    for candidate in make_candidates(SMALL, 4, 1)[0]:
+        candidate.forward()
     assert {'reference', 'matrix'} <= set(called)
