@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from pvd_mm import register_all_modules
-from pvd_mm.engine.launch import LaunchError, load_config
+from pvd_mm.engine.config import load_config
 from pvd_mm.ops.backends import BACKENDS
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_folder
@@ -92,7 +92,7 @@ def main() -> None:
                 args.pairs,
                 lambda line: print(line, file=sys.stderr, flush=True),
             )
-    except (LaunchError, ValueError) as error:
+    except (UserError, ValueError) as error:
         sys.exit(f'benchmark_backends: {error}')
     if args.out:
         write_record(args.out, new_record('backends', results, args.device))

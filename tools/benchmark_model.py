@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pvd_mm import register_all_modules
-from pvd_mm.engine.launch import LaunchError, load_config
+from pvd_mm.engine.config import load_config
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_folder, make_folder
 
@@ -140,7 +140,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     try:
         configs = [load_config(name) for name in args.configs]
-    except LaunchError as error:
+    except UserError as error:
         sys.exit(f'benchmark_model: {error}')
     training = not args.no_train and 'train' in (args.only or ['train'])
     subjects = make_subjects(args, configs, training)

@@ -6,7 +6,7 @@ import os
 
 from mmengine.config import DictAction
 
-from pvd_mm.engine import launch
+from pvd_mm.engine.test import test
 from pvd_mm.utils.errors import UserError
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
-        launch.test(
+        test(
             args.config,
             args.checkpoint,
             args.work_dir,

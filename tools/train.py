@@ -6,7 +6,7 @@ import os
 
 from mmengine.config import DictAction
 
-from pvd_mm.engine import launch
+from pvd_mm.engine.train import train
 from pvd_mm.utils.errors import UserError
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     try:
-        launch.train(
+        train(
             args.config,
             args.work_dir,
             args.resume,

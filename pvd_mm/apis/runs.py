@@ -15,7 +15,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
-from pvd_mm.engine.launch import LaunchError, resolve_config
+from pvd_mm.engine.config import resolve_config
+from pvd_mm.utils.errors import UsageError
 
 WARM_UP = 2  # passes per method that are not timed
 _TIMED = 15  # passes per method that are timed, at least
@@ -72,7 +73,7 @@ def load(run: Run, device: str) -> Method:
     """
     try:
         cfg = Config.fromfile(resolve_config(run.config))
-    except LaunchError as error:
+    except UsageError as error:
         raise FileNotFoundError(
             f"run '{run.name}': the config '{run.config}' does not exist. {error}"
         ) from error

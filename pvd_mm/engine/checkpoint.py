@@ -8,11 +8,7 @@ import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import CheckpointLoader
 
-from pvd_mm.utils.errors import UserError
-
-
-class LaunchError(UserError, RuntimeError):
-    """A mistake in what the user asked of a tool."""
+from pvd_mm.utils.errors import UsageError
 
 
 class CheckpointFit(NamedTuple):
@@ -77,13 +73,13 @@ def check_checkpoint(model: torch.nn.Module, path: str) -> None:
         path (str): The checkpoint file.
 
     Raises:
-        LaunchError: If keys are missing, do not belong to the model (those
+        UsageError: If keys are missing, do not belong to the model (those
             of auxiliary heads excepted), or differ in shape; names a few and
             tells the counts.
     """
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     if not isinstance(checkpoint, dict):
-        raise LaunchError(
+        raise UsageError(
             f'{path} holds a {type(checkpoint).__name__}, not a checkpoint.'
         )
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -106,7 +102,7 @@ def check_checkpoint(model: torch.nn.Module, path: str) -> None:
             for keys, what in found
             if keys
         ]
-        raise LaunchError(
+        raise UsageError(
             f'{path} is a checkpoint of another model than '
             f'{type(model).__name__} of this config ({len(fit.given)} keys in '
             f'the file, {len(fit.own)} in the model).\n  ' + '\n  '.join(parts)

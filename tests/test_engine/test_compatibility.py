@@ -8,7 +8,7 @@ from mmengine.logging import HistoryBuffer
 
 import pvd_mm
 from helpers.commands import python
-from pvd_mm.engine import compatibility as mends
+from pvd_mm.engine import compatibility
 
 pvd_mm.register_all_modules()
 
@@ -23,7 +23,7 @@ class Intruder:
         return open, (str(self.path), 'w')
 
 
-def test_mends_are_idempotent():
+def test_patches_are_idempotent():
     def state():
         return (
             set(map(str, torch.serialization.get_safe_globals())),
@@ -31,8 +31,8 @@ def test_mends_are_idempotent():
         )
 
     before = state()
-    mends.apply_mends()
-    mends.apply_mends()
+    for name in compatibility.__all__ * 2:
+        getattr(compatibility, name)()
     assert state() == before
 
 
@@ -45,7 +45,7 @@ def test_checkpoint_loads_under_weights_only(trained):
     assert history.current() == history.min(1)
 
 
-def test_checkpoint_does_not_load_without_the_mend(trained):
+def test_checkpoint_does_not_load_without_the_patch(trained):
     out = python(
         '-W',
         'ignore',
@@ -80,7 +80,7 @@ def test_getattr_is_not_let_in():
         (HistoryBuffer(), 'mean'),
     ):
         with pytest.raises(AttributeError, match='may not look up'):
-            mends._statistic_of_history(owner, name)
+            compatibility._statistic_of_history(owner, name)
 
 
 def write(folder, text):

@@ -24,7 +24,7 @@ from typing import IO
 
 import yaml
 
-from pvd_mm.engine.launch import resolve_config
+from pvd_mm.engine.config import resolve_config
 from pvd_mm.engine.records import read_records, records_of
 from pvd_mm.utils.errors import MissingDataError, UserError
 from pvd_mm.utils.files import make_folder
@@ -106,7 +106,7 @@ def load_grid(path: str) -> Grid:
     Raises:
         MissingDataError: If there is no such file.
         GridError: If it is not a grid; names the place.
-        LaunchError: If a config does not exist.
+        UsageError: If a config does not exist.
     """
     if not Path(path).is_file():
         raise MissingDataError(f'{path} does not exist.')

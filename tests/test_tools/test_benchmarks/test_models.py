@@ -9,7 +9,7 @@ import torch
 
 from helpers.commands import ROOT
 from pvd_mm import register_all_modules
-from pvd_mm.engine.launch import load_config
+from pvd_mm.engine.config import load_config
 
 TOOL = ROOT / 'tools' / 'benchmark_model.py'
 
