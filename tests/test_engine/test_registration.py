@@ -46,7 +46,7 @@ def state():
             if isinstance(registry, mmengine.registry.Registry)
         }},
         finders=sum('pvd_mm' in type(one).__module__ for one in sys.meta_path),
-        globals=sorted(re.sub('0x\\w+', '', str(one))
+        globals=sorted(re.sub('0x[0-9a-f]+', '', str(one))
                        for one in torch.serialization.get_safe_globals()),
         packages=sorted(MODULE2PACKAGE.items()),
         patches=[
