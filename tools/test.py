@@ -6,6 +6,7 @@ import os
 
 from mmengine.config import DictAction
 
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.engine.test import test
 from pvd_mm.utils.errors import UserError
 
@@ -45,6 +46,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    hide_known_warnings()
     try:
         test(
             args.config,

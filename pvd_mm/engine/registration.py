@@ -20,6 +20,7 @@ from types import ModuleType
 
 #: Our package -> the framework that it registers in.
 FRAMEWORKS = {'pvd_mm.semantic': 'mmseg', 'pvd_mm.instance': 'mmdet'}
+_REGISTERING = ('models', 'datasets', 'evaluation')
 
 INSTALL_HINT = (
     'pvd_mm uses mmengine, mmcv and mmsegmentation or mmdet, and does not '
@@ -36,7 +37,11 @@ def _patch(*names: str) -> None:
 
 
 def _after_mmengine() -> None:
-    _patch('allow_checkpoint_classes', 'add_package_names', 'resolve_own_bases')
+    _patch('add_package_names', 'resolve_own_bases')
+
+
+def _after_torch() -> None:
+    _patch('allow_checkpoint_classes')
 
 
 def _after_hub() -> None:
@@ -63,17 +68,18 @@ def _after_mmdet() -> None:
     _patch('support_bfloat16_in_detectors')
 
 
-#: Any of these modules -> what follows. Those of mmseg and mmdet are the
-#: ``locations`` of their registries.
+#: What follows once all of some modules have been imported. Those of mmseg and
+#: mmdet are the ``locations`` of their registries.
 _STEPS: dict[tuple[str, ...], Callable[[], None]] = {
     ('mmengine',): _after_mmengine,
+    ('mmengine', 'torch'): _after_torch,
     ('mmengine.hub',): _after_hub,
     ('mmengine.runner',): _after_runner,
     ('mmcv.cnn',): _after_layers,
-    ('mmseg.models', 'mmseg.datasets', 'mmseg.evaluation'): _after_mmseg,
-    ('mmdet.models', 'mmdet.datasets', 'mmdet.evaluation'): _after_mmdet,
+    **{(f'mmseg.{part}',): _after_mmseg for part in _REGISTERING},
+    **{(f'mmdet.{part}',): _after_mmdet for part in _REGISTERING},
 }
-_PACKAGES = {name.partition('.')[0] for names in _STEPS for name in names} | {'pvd_mm'}
+_PACKAGES = ('mmcv', 'mmdet', 'mmengine', 'mmseg', 'pvd_mm')
 
 
 class _NotingLoader:
@@ -110,7 +116,7 @@ class _Finder:
         self._thread = threading.local()
 
     def find_spec(self, name: str, path=None, target=None):
-        if name.partition('.')[0] not in _PACKAGES:
+        if name != 'torch' and name.partition('.')[0] not in _PACKAGES:
             return None
         for finder in sys.meta_path:
             if finder is not self and hasattr(finder, 'find_spec'):
@@ -138,21 +144,23 @@ class _Finder:
         return spec is not None and not getattr(spec, '_initializing', False)
 
     def _run_steps(self) -> None:
-        ready = True
-        while ready:  # a step imports what makes another ready
-            ready = [names for names in self._steps if any(map(self._is_ready, names))]
-            for names in ready:
-                step = self._steps.pop(names, None)
-                try:
-                    if step:
-                        step()
-                except Exception as error:
-                    # The import of upstream, which has gone well, goes on;
-                    # register_all_modules() raises the error.
-                    warnings.warn(
-                        f'pvd_mm could not register what it has for {names[0]}: '
-                        f'{type(error).__name__}: {error}'
-                    )
+        while self._steps:
+            for names in list(self._steps):
+                if all(map(self._is_ready, names)):
+                    break
+            else:
+                return
+            step = self._steps.pop(names, None)  # None: another thread has it
+            try:
+                if step:
+                    step()
+            except Exception as error:
+                # The import of upstream, which has gone well, goes on;
+                # register_all_modules() raises the error.
+                warnings.warn(
+                    f'pvd_mm could not register what it has for {names[0]}: '
+                    f'{type(error).__name__}: {error}'
+                )
 
 
 def watch_imports() -> None:
@@ -198,7 +206,7 @@ def register_all_modules() -> list[str]:
     """
     if importlib.util.find_spec('mmengine') is None:
         raise ModuleNotFoundError(f'mmengine is not installed. {INSTALL_HINT}')
-    steps = [_after_mmengine, _after_runner]
+    steps = [_after_mmengine, _after_torch, _after_runner]
     packages = []
     for package, framework in FRAMEWORKS.items():
         if _is_usable(framework):

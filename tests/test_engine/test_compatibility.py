@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -32,7 +33,8 @@ def test_patches_are_idempotent():
 
     before = state()
     for name in compatibility.__all__ * 2:
-        getattr(compatibility, name)()
+        if name != 'hide_known_warnings':
+            getattr(compatibility, name)()
     assert state() == before
 
 
@@ -147,6 +149,33 @@ def test_mmengine_hub_knows_our_configs():
 
     cfg = get_config('pvd_mm::pvd/pvd_r18-stage_1xb4-90k_cityscapes-512x1024')
     assert cfg.model.decode_head.type == 'PVDHead'
+
+
+def test_only_known_warnings_are_hidden(monkeypatch, capsys):
+    from mmengine.logging import MMLogger
+
+    monkeypatch.setattr(MMLogger, 'filter', MMLogger.filter)
+    logger = MMLogger.get_instance('warnings')
+    known = '"FileClient" will be deprecated in future. Please use io functions'
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        warnings.simplefilter('always')
+        for hide in (False, True):
+            if hide:
+                compatibility.hide_known_warnings()
+            for module in ('mmseg.models.builder', 'mine'):
+                for text in ('``build_loss`` would be deprecated soon', 'another'):
+                    warnings.warn_explicit(text, UserWarning, 'file', 1, module)
+            logger.warning(known)
+            logger.warning('another')
+    assert len(caught) == 4 + 3
+    assert [str(w.message) for w in caught[4:]] == [
+        'another',
+        '``build_loss`` would be deprecated soon',
+        'another',
+    ]
+    out = ''.join(capsys.readouterr())
+    assert out.count(known) == 1 and out.count('another') == 2
 
 
 def test_class_weights_with_pixels_to_ignore():
