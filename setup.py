@@ -1,9 +1,9 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""What setup.cfg cannot say: the ``.mim`` folder, editable installs, and the
-op's C++ extension.
+"""What setup.cfg cannot say: the ``.mim`` folder and the op's C++ extension.
 
-mim and mmengine expect configs, tools and the model index in
-``pvd_mm/.mim``: copies in a wheel, links in an editable install.
+mim expects configs, tools and the model index in ``pvd_mm/.mim``; a wheel has
+copies there. Run from a checkout, installed or not, the package takes them from
+the checkout.
 
 The extension (pvd_mm/ops/csrc) is built where torch and a compiler are at
 hand, which takes ``pip install --no-build-isolation``; elsewhere the package
@@ -11,105 +11,54 @@ is installed without it. PVD_MM_OPS=0 leaves it out, and with PVD_MM_OPS=1 an
 installation that cannot build it fails.
 """
 
-import base64
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
-from setuptools.command.editable_wheel import editable_wheel
+
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:  # setuptools<70.1
+    from wheel.bdist_wheel import bdist_wheel
 
 ROOT = Path(__file__).resolve().parent
-MIM_PARTS = ('configs', 'tools', 'model-index.yml')
-
-# Python runs it at start-up; see pvd_mm_mim.py.
-START_UP = ('pvd_mm_mim.pth', 'import pvd_mm_mim; pvd_mm_mim.show()\n')
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Link ``target`` to ``source``; copy where links are not allowed."""
-    if target.is_symlink() or target.is_file():
-        target.unlink()
-    elif target.is_dir():
-        shutil.rmtree(target)
-    try:
-        target.symlink_to(os.path.relpath(source, target.parent))
-    except OSError:
-        (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
+def copy_mim_parts(package: str) -> None:
+    """Copy configs, tools and the model index to ``<package>/.mim``."""
+    target = Path(package, '.mim')
+    shutil.rmtree(target, ignore_errors=True)
+    for part in ('configs', 'tools'):
+        ignored = shutil.ignore_patterns('__pycache__')
+        shutil.copytree(ROOT / part, target / part, ignore=ignored)
+    shutil.copy2(ROOT / 'model-index.yml', target)
 
 
 class BuildPyWithMim(build_py):
-    """Put ``pvd_mm/.mim`` into the wheel, or link it in the checkout."""
+    """Puts ``pvd_mm/.mim`` into a wheel."""
 
     def run(self):
         super().run()
-        parts = [ROOT / part for part in MIM_PARTS if (ROOT / part).exists()]
-        if getattr(self, 'editable_mode', False):
-            (ROOT / 'pvd_mm' / '.mim').mkdir(exist_ok=True)
-            for part in parts:
-                link_or_copy(part, ROOT / 'pvd_mm' / '.mim' / part.name)
-            return
-        target = Path(self.build_lib) / 'pvd_mm' / '.mim'
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        for part in parts:
-            if part.is_dir():
-                shutil.copytree(
-                    part,
-                    target / part.name,
-                    ignore=shutil.ignore_patterns('__pycache__', '*.pyc'),
-                )
-            else:
-                shutil.copy2(part, target / part.name)
-        Path(self.build_lib, START_UP[0]).write_text(START_UP[1])
+        if not self.editable_mode:
+            copy_mim_parts(os.path.join(self.build_lib, 'pvd_mm'))
 
 
-class EditableWheelForMim(editable_wheel):
-    """Add the start-up file, which editable wheels have no other way for."""
+class BdistWheelForMim(bdist_wheel):
+    """Puts a second ``.mim`` where onedl-mim 0.5.1 looks for it.
 
-    def run(self):
-        super().run()
-        wheel = max(
-            Path(self.dist_dir).glob('pvd_mm-*.whl'),
-            key=lambda path: path.stat().st_mtime_ns,
-        )
-        rewritten = wheel.with_suffix('.tmp')
-        with (
-            zipfile.ZipFile(wheel) as old,
-            zipfile.ZipFile(rewritten, 'w', zipfile.ZIP_DEFLATED) as new,
-        ):
-            for item in old.infolist():
-                data = old.read(item)
-                if item.filename.endswith('.dist-info/RECORD'):
-                    data += record(*START_UP).encode()
-                new.writestr(item, data)
-            new.writestr(*START_UP)
-            # The checkout's own metadata, for pvd_mm_mim.py; setuptools
-            # leaves some there with build isolation only.
-            info = ROOT / 'pvd_mm.egg-info'
-            info.mkdir(exist_ok=True)
-            metadata = next(
-                name for name in old.namelist() if name.endswith('.dist-info/METADATA')
-            )
-            (info / 'PKG-INFO').write_bytes(old.read(metadata))
-            (info / 'top_level.txt').write_text('pvd_mm\npvd_mm_mim\n')
-            (info / 'SOURCES.txt').write_text('pvd_mm/__init__.py\n')
-        rewritten.replace(wheel)
+    It takes the folder of the first file in an installed package's RECORD for the
+    package. pip sorts that list, and ``pvd_mm-….dist-info/`` comes before
+    ``pvd_mm/``, as with every package that is called like its module.
+    """
 
-
-def record(name: str, text: str) -> str:
-    """A line of a wheel's RECORD."""
-    digest = (
-        base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
-        .rstrip(b'=')
-        .decode()
-    )
-    return f'{name},sha256={digest},{len(text.encode())}\n'
+    def write_wheelfile(self, wheelfile_base, *args, **kwargs):
+        super().write_wheelfile(wheelfile_base, *args, **kwargs)
+        if os.path.dirname(wheelfile_base) == self.bdist_dir:  # not an editable one
+            copy_mim_parts(wheelfile_base)
 
 
 WANTED = os.environ.get('PVD_MM_OPS', '')
@@ -149,8 +98,8 @@ def extension() -> dict:
         def build_extensions(self):
             try:
                 if self.compiler.compiler_type == 'unix':
-                    for one in self.extensions:
-                        one.extra_compile_args += unix_flags(torch)
+                    for module in self.extensions:
+                        module.extra_compile_args += unix_flags(torch)
                 super().build_extensions()
             except (Exception, SystemExit) as error:
                 if WANTED == '1':
@@ -202,7 +151,7 @@ setup(
     ext_modules=parts.get('ext_modules', []),
     cmdclass={
         'build_py': BuildPyWithMim,
-        'editable_wheel': EditableWheelForMim,
+        'bdist_wheel': BdistWheelForMim,
         **parts.get('cmdclass', {}),
     },
 )

@@ -13,7 +13,7 @@ sys.path[:0] = [str(DOCS.parent), str(DOCS / 'extensions')]
 
 import pvd_mm  # noqa: E402
 
-# Before autodoc imports any part, for what is imported has to be mended first.
+# Before autodoc imports any part, so that upstream is patched first.
 pvd_mm.register_all_modules()
 
 project = 'PVD-MM'

@@ -9,7 +9,7 @@ import sys
 from mmengine.config import DictAction
 
 from pvd_mm.data.dataset_check import SPLITS, check_dataset, summary
-from pvd_mm.engine.launch import load_config
+from pvd_mm.engine.config import load_config
 from pvd_mm.utils.errors import UserError
 
 

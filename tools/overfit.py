@@ -8,7 +8,6 @@ import json
 import sys
 from pathlib import Path
 
-from pvd_mm.engine.launch import LaunchError
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_new
 from studies.overfit import markdown, overfit, plot
@@ -55,7 +54,7 @@ def main() -> None:
             args.interval,
             tuple(args.scale),
         )
-    except (LaunchError, UserError) as error:
+    except UserError as error:
         sys.exit(f'overfit: {error}')
     table = markdown(results)
     (out / 'overfit.md').write_text(table + '\n', encoding='utf-8')

@@ -53,8 +53,8 @@ method() {
         [ -f "$(cat "$work_dir/last_checkpoint" 2>/dev/null)" ] &&
             resume=(--resume)
         say "Training $(basename "$config" .py) ${resume[*]}"
-        mim train pvd_mm "$config" --gpus 0 --work-dir "$work_dir" \
-            "${resume[@]}" || die "training of $config failed"
+        "$PY" tools/train.py "$config" --work-dir "$work_dir" "${resume[@]}" ||
+            die "training of $config failed"
         checkpoint=$(finished "$config" "$work_dir" | tail -n 1)
         [ -n "$checkpoint" ] || die "$work_dir has no final checkpoint"
     fi
@@ -63,8 +63,8 @@ method() {
         say "Tested already: $work_dir/test"
     else
         say "Testing $checkpoint"
-        mim test pvd_mm "$config" --checkpoint "$checkpoint" --gpus 0 \
-            --work-dir "$work_dir/test" || die "test of $checkpoint failed"
+        "$PY" tools/test.py "$config" "$checkpoint" --work-dir "$work_dir/test" ||
+            die "test of $checkpoint failed"
         touch "$work_dir/test/done"
     fi
     RUNS+=(--run "$1" "$config" "$checkpoint" "$work_dir/test")
@@ -82,15 +82,20 @@ else
     method PVD pvd_mask_rcnn pvd-mask-rcnn_r18-c4
 fi
 
-say 'Comparing'
-"$PY" tools/compare.py "${RUNS[@]}" --out "$WORK/compare" --force || exit
-
 say 'Drawing what the paper shows: Fig. 6, or 7 of detectors; and votes'
 figure=fig6
 [ "$TASK" = semantic ] || figure=fig7
+PICTURES=("$WORK/$figure.png")
 "$PY" tools/draw_figures.py "${METHODS[@]}" --out "$WORK/$figure.png" --force || exit
 if [ "$TASK" = semantic ]; then  # the last method is PVD
+    PICTURES+=("$WORK/votes.png")
     "$PY" tools/draw_votes.py "${METHODS[@]: -2}" \
         data/street/leftImg8bit/val/dornhalm/dornhalm_000000_000019_leftImg8bit.png \
         --pixel 256 128 --out "$WORK/votes.png" --force || exit
 fi
+
+say 'Comparing'
+"$PY" tools/compare.py "${RUNS[@]}" --out "$WORK/compare" --force || exit
+for picture in "${PICTURES[@]}"; do
+    echo "Picture: $picture"
+done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lint and the whole test suite, in an environment that it makes itself.
+# Lint, format and the whole test suite, in an environment that it makes itself.
 # Usage: bash tools/run_tests.sh [--stack openmmlab|onedl] [--python PYTHON]
 #                                [pytest options]
 set -o pipefail
@@ -8,13 +8,24 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
 parse_env_args "$@"
 setup_env </dev/null
 
-status=0
-say 'ruff check'
-"$PY" -m ruff check . || status=1
-say 'pytest'
+SUMMARY=() STATUS=0
+
+# check NAME COMMAND...: run it and remember how it ended.
+check() {
+    local name=$1 result=passed
+    shift
+    say "$name"
+    "$@" </dev/null || result=FAILED STATUS=1
+    SUMMARY+=("$(printf '%-14s%s' "$name" "$result")")
+}
+
+check 'ruff check' "$PY" -m ruff check .
+check 'ruff format' "$PY" -m ruff format --check .
 # One thread: small tensors gain nothing, and losses must repeat exactly. Two
 # processes, a file of tests each: files share what they set up.
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$PY" -m pytest --numprocesses=2 \
-    --dist=loadfile "${REST[@]}" </dev/null || status=1
-[ $status = 0 ] || echo 'run_tests: FAILED (lint or tests; see above)' >&2
-exit $status
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+check pytest "$PY" -m pytest --numprocesses=2 --dist=loadfile "${REST[@]}"
+
+say 'Summary'
+printf '%s\n' "${SUMMARY[@]}"
+exit $STATUS

@@ -59,14 +59,14 @@ fingerprint() {
         cat "$ROOT/requirements/constraints-$STACK.txt" \
             "$ROOT"/requirements/{build,docs,mim,runtime,tests}.txt \
             "$ROOT/requirements/$STACK.txt" \
-            "$ROOT"/{setup.py,setup.cfg,pyproject.toml,pvd_mm_mim.py} \
+            "$ROOT"/{setup.py,setup.cfg,pyproject.toml} \
             "$ROOT"/pvd_mm/ops/csrc/* "$ROOT/tools/setup_env.sh"
     } | "$PY" -c 'import hashlib, sys
 print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
 }
 
-# mim is asked too: it is the first thing users type, and its first process makes
-# a cache folder, over which two that start together would stumble.
+# mim is asked too: its first process makes a cache folder, over which two that
+# start together would stumble.
 environment_works() {
     (cd / && "$PY" -c '
 import pathlib, sys, torch, mmcv.ops, mmengine, mmseg, mmdet, pvd_mm
@@ -137,6 +137,8 @@ setup_env() {
     # The order matters: mmcv is built against torch with this setuptools,
     # and mim comes last and without the openxlab that it requires. Of
     # cityscapesscripts the list of labels is used, which requires nothing.
+    # pvd_mm is installed editable, so that the checkout is what runs; mim finds
+    # a regular installation only, which the test suite makes for itself.
     say 'setuptools and wheel' && pip_install 'setuptools<81' wheel &&
         say 'torch (large)' && pip_install torch &&
         install_mmcv &&

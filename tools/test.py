@@ -6,7 +6,8 @@ import os
 
 from mmengine.config import DictAction
 
-from pvd_mm.engine import launch
+from pvd_mm.engine.compatibility import hide_known_warnings
+from pvd_mm.engine.test import test
 from pvd_mm.utils.errors import UserError
 
 
@@ -45,8 +46,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    hide_known_warnings()
     try:
-        launch.test(
+        test(
             args.config,
             args.checkpoint,
             args.work_dir,

@@ -19,7 +19,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
-from pvd_mm.engine.launch import check_checkpoint, load_config
+from pvd_mm.engine.checkpoint import check_checkpoint
+from pvd_mm.engine.config import load_config
 from pvd_mm.utils.errors import MissingDataError, UserError
 
 __all__ = ['load_inferencer']

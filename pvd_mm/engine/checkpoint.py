@@ -8,11 +8,7 @@ import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import CheckpointLoader
 
-from pvd_mm.utils.errors import UserError
-
-
-class LaunchError(UserError, RuntimeError):
-    """A mistake in what the user asked of a tool."""
+from pvd_mm.utils.errors import UsageError
 
 
 class CheckpointFit(NamedTuple):
@@ -28,6 +24,12 @@ class CheckpointFit(NamedTuple):
     differing: dict[str, str]  # both have them; how their shapes differ
 
 
+def _unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model
+
+
 def fit_checkpoint(model: torch.nn.Module, checkpoint: dict) -> CheckpointFit:
     """Compare a loaded checkpoint with a model; wrappers are looked through.
 
@@ -35,14 +37,12 @@ def fit_checkpoint(model: torch.nn.Module, checkpoint: dict) -> CheckpointFit:
         model (nn.Module): The model.
         checkpoint (dict): What the file holds, or its ``state_dict`` alone.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
     given = {
         re.sub(r'^module\.', '', key): value
         for key, value in checkpoint.get('state_dict', checkpoint).items()
         if isinstance(value, torch.Tensor)
     }
-    own = model.state_dict()
+    own = _unwrap(model).state_dict()
     return CheckpointFit(
         own=list(own),
         given=list(given),
@@ -77,19 +77,17 @@ def check_checkpoint(model: torch.nn.Module, path: str) -> None:
         path (str): The checkpoint file.
 
     Raises:
-        LaunchError: If keys are missing, do not belong to the model (those
+        UsageError: If keys are missing, do not belong to the model (those
             of auxiliary heads excepted), or differ in shape; names a few and
             tells the counts.
     """
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     if not isinstance(checkpoint, dict):
-        raise LaunchError(
+        raise UsageError(
             f'{path} holds a {type(checkpoint).__name__}, not a checkpoint.'
         )
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
     fit = fit_checkpoint(model, checkpoint)
-    found = [
+    misfits = [
         (fit.missing, 'missing from the file'),
         (
             [key for key in fit.strange if 'auxiliary_head' not in key],
@@ -100,14 +98,14 @@ def check_checkpoint(model: torch.nn.Module, path: str) -> None:
             'of another shape',
         ),
     ]
-    if any(keys for keys, _ in found):
-        parts = [
-            f'{len(keys)} keys are {what}: {_some(keys)}'
-            for keys, what in found
-            if keys
-        ]
-        raise LaunchError(
+    parts = [
+        f'{len(keys)} keys are {fault}: {_some(keys)}'
+        for keys, fault in misfits
+        if keys
+    ]
+    if parts:
+        raise UsageError(
             f'{path} is a checkpoint of another model than '
-            f'{type(model).__name__} of this config ({len(fit.given)} keys in '
+            f'{type(_unwrap(model)).__name__} of this config ({len(fit.given)} keys in '
             f'the file, {len(fit.own)} in the model).\n  ' + '\n  '.join(parts)
         )

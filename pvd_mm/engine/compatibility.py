@@ -1,26 +1,43 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""What upstream breaks and PVD-MM needs whole, one function per fault.
+"""Patches for what upstream breaks and pvd_mm needs, one function per fault.
 
-Every mend works in memory (no installed file is edited), does nothing where
-the fault is absent, and may be called repeatedly. :func:`apply_mends` applies
-them; ``pvd_mm.register_all_modules()`` and the tools call it.
+Every patch works in memory (no installed file is edited), does nothing where the
+fault is absent, and may be applied repeatedly. Each names the version in which the
+fault was seen and says when the patch can go. Private names of upstream stand in
+this module alone. ``pvd_mm.engine.registration`` applies each patch when the module
+it is for has been imported.
 """
 
 import functools
+import warnings
 from importlib.metadata import PackageNotFoundError, distribution
 
 __all__ = [
+    'add_package_names',
     'allow_checkpoint_classes',
-    'apply_mends',
-    'keep_checkpoints_safe',
-    'know_installed_distributions',
-    'let_class_weights_ignore_pixels',
-    'let_detectors_use_bfloat16',
-    'resolve_own_configs',
+    'forbid_unsafe_loading',
+    'hide_known_warnings',
+    'ignore_pixels_in_class_weights',
+    'resolve_own_bases',
+    'resolve_own_hub_configs',
+    'support_bfloat16_in_detectors',
 ]
 
 #: numpy scalar types whose dtypes mmengine's logs are made of.
 _LOGGED_DTYPES = ('float64', 'float32', 'int64')
+
+#: What upstream says in every run, to its own authors: message (a regular
+#: expression) and the modules that say it; and messages in its log.
+_KNOWN_WARNINGS = (
+    (r'``build_\w+`` would be deprecated soon', r'mm(seg|det)\.'),
+    (r'Default ``avg_non_ignore`` is False', r'mmseg\.models\.losses\.'),
+    (r'The draw is False', r'mmseg\.engine\.hooks\.'),
+)
+_KNOWN_LOG_MESSAGES = (
+    'The prefix is not set in metric class',
+    '"FileClient" will be deprecated in future',
+    '"HardDiskBackend" is the alias of "LocalBackend"',
+)
 
 
 def _statistic_of_history(owner, name):
@@ -42,10 +59,12 @@ def allow_checkpoint_classes() -> None:
 
     Fault: torch>=2.6 loads with ``weights_only=True`` by default, and
     mmengine 0.10.7's own checkpoints contain its ``HistoryBuffer`` with
-    numpy arrays and scalars in the message hub, so ``mim test`` and
-    ``--resume`` fail. Exactly these classes are allowed; nothing is loaded
-    with ``weights_only=False``. Both module names of numpy 1 and 2 are
-    allowed, so a checkpoint may move between them.
+    numpy arrays and scalars in the message hub, so tests and ``--resume``
+    fail. Exactly these classes are allowed; nothing is loaded with
+    ``weights_only=False``. Both module names of numpy 1 and 2 are allowed, so
+    a checkpoint may move between them.
+
+    Unnecessary once mmengine allows these classes itself.
     """
     import numpy as np
     import torch
@@ -64,29 +83,41 @@ def allow_checkpoint_classes() -> None:
     torch.serialization.add_safe_globals(allowed)
 
 
-def keep_checkpoints_safe() -> None:
+def _replace(owner, name: str, wrap, as_static: bool = False) -> None:
+    """Set ``owner.name`` to ``wrap(owner.name)``, once; an upstream that has no
+    such name any more stays as it is."""
+    upstream = getattr(owner, name, None)
+    if upstream is not None and not hasattr(upstream, '_pvd_mm_patch'):
+        patched = functools.wraps(upstream)(wrap(upstream))
+        patched._pvd_mm_patch = True
+        setattr(owner, name, staticmethod(patched) if as_static else patched)
+
+
+def forbid_unsafe_loading() -> None:
     """Stop onedl-mmengine from loading unsafely behind the user's back.
 
-    Fault: onedl-mmengine's ``_safe_torch_load`` allow-lists the builtin
-    ``getattr`` and, when a file still does not load under
+    Fault: onedl-mmengine 0.10.12's ``_safe_torch_load`` allow-lists the
+    builtin ``getattr`` and, when a file still does not load under
     ``weights_only=True``, silently loads it with ``weights_only=False``,
     which runs whatever code the file holds. Here torch's default decides
     instead; who trusts an old file sets torch's own environment variable
     ``TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1``.
+
+    mmengine 0.10.7 has no such function. Unnecessary once the fork's does not
+    fall back.
     """
     import torch
     from mmengine.runner import checkpoint
 
-    upstream = getattr(checkpoint, '_safe_torch_load', None)
-    if upstream is None or hasattr(upstream, '_pvd_mm_mend'):
-        return
+    def wrap(upstream):
+        def safe_torch_load(file, map_location=None, weights_only=None):
+            return torch.load(
+                file, map_location=map_location, weights_only=weights_only
+            )
 
-    @functools.wraps(upstream)
-    def safe_torch_load(file, map_location=None, weights_only=None):
-        return torch.load(file, map_location=map_location, weights_only=weights_only)
+        return safe_torch_load
 
-    safe_torch_load._pvd_mm_mend = True
-    checkpoint._safe_torch_load = safe_torch_load
+    _replace(checkpoint, '_safe_torch_load', wrap)
 
 
 def _is_distribution(name: str) -> bool:
@@ -97,20 +128,22 @@ def _is_distribution(name: str) -> bool:
     return True
 
 
-def know_installed_distributions() -> None:
+def add_package_names() -> None:
     """Let configs inherit from ``mmseg::`` and ``mmdet::`` with ``onedl-*``.
 
     Fault: mmengine finds the package behind ``mmseg::`` by a fixed table of
-    distribution names, which onedl-mmengine copied unchanged, so it says
-    that mmsegmentation is not installed although onedl-mmsegmentation is.
-    The table also lacks ``pvd_mm``.
+    distribution names, which onedl-mmengine 0.10.12 copied unchanged, so it
+    says that mmsegmentation is not installed although onedl-mmsegmentation
+    is. The table also lacks ``pvd_mm``.
+
+    Unnecessary once the fork's table has the fork's names.
     """
     from mmengine.config.utils import MODULE2PACKAGE
 
     for module, project in (
         ('mmseg', 'mmsegmentation'),
         ('mmdet', 'mmdetection'),
-        ('mmpretrain',) * 2,
+        ('mmpretrain', 'mmpretrain'),
     ):
         known = MODULE2PACKAGE.get(module, module)
         fork = f'onedl-{project}'
@@ -119,107 +152,115 @@ def know_installed_distributions() -> None:
     MODULE2PACKAGE.setdefault('pvd_mm', 'pvd_mm')
 
 
-def resolve_own_configs() -> None:
+def _own_path(config: str) -> str:
+    """The file of a config ``pvd_mm::…``."""
+    from pvd_mm.utils.shipped_configs import find_shipped, missing_config_message
+
+    name = config.partition('::')[2]
+    path = find_shipped(name, primitives=True)
+    if path is None:
+        raise FileNotFoundError(missing_config_message(name, primitives=True))
+    return str(path)
+
+
+def resolve_own_bases() -> None:
     """Let a user's config inherit ours with ``_base_ = 'pvd_mm::…'``.
 
-    Fault: mmengine refuses ``package::`` of packages outside its table,
-    looks for their configs where the distribution (not the module) is
+    Fault: mmengine 0.10.7 refuses ``package::`` of packages outside its
+    table, looks for their configs where the distribution (not the module) is
     installed, and stamps ``_scope_`` on inherited dicts, which for a plugin
     names a registry that does not exist: our classes live in mmseg's and
-    mmdet's registries. So a ``pvd_mm::`` base is found here, and is read as
-    if it were a local file.
+    mmdet's registries. So a ``pvd_mm::`` base is read as if it were a local
+    file.
+
+    Unnecessary once mmengine lets a package say where its configs are, and
+    which scope they have.
 
     Raises (from ``Config.fromfile``):
         FileNotFoundError: If there is no such config; lists near matches.
     """
     from mmengine.config import Config
+
+    def wrap(upstream):
+        def get_cfg_path(cfg_path, filename):
+            if cfg_path.startswith('pvd_mm::'):
+                return _own_path(cfg_path), None
+            return upstream(cfg_path, filename)
+
+        return get_cfg_path
+
+    _replace(Config, '_get_cfg_path', wrap, as_static=True)
+
+
+def resolve_own_hub_configs() -> None:
+    """Let ``mmengine.hub.get_config`` read ``'pvd_mm::…'``.
+
+    For the fault of :func:`resolve_own_bases`.
+    """
+    import mmengine.hub as public
+    from mmengine.config import Config
     from mmengine.hub import hub
 
-    from pvd_mm.utils.shipped_configs import find_shipped, missing_config_message
+    def wrap(upstream):
+        def get_config(cfg_path, pretrained=False):
+            if cfg_path.startswith('pvd_mm::') and not pretrained:
+                return Config.fromfile(_own_path(cfg_path))
+            return upstream(cfg_path, pretrained)
 
-    upstream = Config._get_cfg_path
-    if hasattr(upstream, '_pvd_mm_mend'):
-        return
+        return get_config
 
-    def own_path(name: str) -> str:
-        path = find_shipped(name, primitives=True)
-        if path is None:
-            raise FileNotFoundError(missing_config_message(name, primitives=True))
-        return str(path)
-
-    @functools.wraps(upstream)
-    def get_cfg_path(cfg_path, filename):
-        if cfg_path.startswith('pvd_mm::'):
-            return own_path(cfg_path.partition('::')[2]), None
-        return upstream(cfg_path, filename)
-
-    get_cfg_path._pvd_mm_mend = True
-    Config._get_cfg_path = staticmethod(get_cfg_path)
-
-    upstream_get_config = hub.get_config
-
-    @functools.wraps(upstream_get_config)
-    def get_config(cfg_path, pretrained=False):
-        if cfg_path.startswith('pvd_mm::') and not pretrained:
-            return Config.fromfile(own_path(cfg_path.partition('::')[2]))
-        return upstream_get_config(cfg_path, pretrained)
-
-    import mmengine.hub as public
-
-    hub.get_config = public.get_config = get_config
+    _replace(hub, 'get_config', wrap)
+    public.get_config = hub.get_config
 
 
-def let_class_weights_ignore_pixels() -> None:
+def ignore_pixels_in_class_weights() -> None:
     """Let mmseg weight classes where some pixels are to be ignored.
 
     Fault: to average a loss with ``class_weight``, mmseg 1.2.2 looks up the
     weight of every label, also of 255, the one to be ignored, for which there
     is none: an IndexError. Ignored pixels weigh nothing here.
 
-    It needs mmseg; it is applied when ``pvd_mm.semantic`` is registered.
+    Unnecessary once mmseg looks up the weights of labelled pixels alone.
     """
     from mmseg.models.losses import cross_entropy_loss
 
-    upstream = cross_entropy_loss.cross_entropy
-    if hasattr(upstream, '_pvd_mm_mend'):
-        return
-
-    @functools.wraps(upstream)
-    def cross_entropy(
-        pred,
-        label,
-        weight=None,
-        class_weight=None,
-        reduction='mean',
-        avg_factor=None,
-        ignore_index=-100,
-        avg_non_ignore=False,
-    ):
-        if class_weight is not None and avg_factor is None and reduction == 'mean':
-            avg_factor = class_weight[label[label != ignore_index]].sum()
-        return upstream(
+    def wrap(upstream):
+        def cross_entropy(
             pred,
             label,
-            weight,
-            class_weight,
-            reduction,
-            avg_factor,
-            ignore_index,
-            avg_non_ignore,
-        )
+            weight=None,
+            class_weight=None,
+            reduction='mean',
+            avg_factor=None,
+            ignore_index=-100,
+            avg_non_ignore=False,
+        ):
+            if class_weight is not None and avg_factor is None and reduction == 'mean':
+                avg_factor = class_weight[label[label != ignore_index]].sum()
+            return upstream(
+                pred,
+                label,
+                weight,
+                class_weight,
+                reduction,
+                avg_factor,
+                ignore_index,
+                avg_non_ignore,
+            )
 
-    cross_entropy._pvd_mm_mend = True
-    cross_entropy_loss.cross_entropy = cross_entropy
+        return cross_entropy
+
+    _replace(cross_entropy_loss, 'cross_entropy', wrap)
 
 
-def let_detectors_use_bfloat16() -> None:
+def support_bfloat16_in_detectors() -> None:
     """Let mmdet's two-stage detectors train under bfloat16 autocast.
 
     Fault: mmcv 2.1.0's RoIAlign, and its NMS on a CPU, refuse bfloat16; and
     mmdet 3.3.0 rounds RoIs to the dtype of the maps, which with bfloat16
     means to multiples of 8 pixels from 1024 on. Both are done in float32.
 
-    It needs mmdet; it is applied when ``pvd_mm.instance`` is registered.
+    Unnecessary once mmcv's ops take bfloat16 and mmdet keeps RoIs in float32.
     """
     import torch
     from mmcv.ops.nms import NMSop, SoftNMSop
@@ -228,40 +269,40 @@ def let_detectors_use_bfloat16() -> None:
     def in_float(x):
         return x.float() if x.dtype == torch.bfloat16 else x
 
-    def mend(owner, wrap):
-        upstream = owner.forward
-        if not hasattr(upstream, '_pvd_mm_mend'):
-            mended = functools.wraps(upstream)(wrap(upstream))
-            mended._pvd_mm_mend = True
-            is_function = issubclass(owner, torch.autograd.Function)
-            owner.forward = staticmethod(mended) if is_function else mended
+    def wrap_nms(upstream):
+        return lambda ctx, boxes, scores, *others: upstream(
+            ctx, in_float(boxes), in_float(scores), *others
+        )
+
+    def wrap_extractor(upstream):
+        return lambda self, feats, *args, **kwargs: upstream(
+            self, tuple(map(in_float, feats)), *args, **kwargs
+        )
 
     for op in (NMSop, SoftNMSop):
-        mend(
-            op,
-            lambda upstream: (
-                lambda ctx, boxes, scores, *others: upstream(
-                    ctx, in_float(boxes), in_float(scores), *others
-                )
-            ),
-        )
-    for extractor in (
-        roi_extractors.SingleRoIExtractor,
-        roi_extractors.GenericRoIExtractor,
-    ):
-        mend(
-            extractor,
-            lambda upstream: (
-                lambda self, feats, *args, **kwargs: upstream(
-                    self, tuple(map(in_float, feats)), *args, **kwargs
-                )
-            ),
-        )
+        _replace(op, 'forward', wrap_nms, as_static=True)
+    for name in ('SingleRoIExtractor', 'GenericRoIExtractor'):
+        _replace(getattr(roi_extractors, name), 'forward', wrap_extractor)
 
 
-def apply_mends() -> None:
-    """Apply every mend of this module that needs neither mmseg nor mmdet."""
-    allow_checkpoint_classes()
-    keep_checkpoints_safe()
-    know_installed_distributions()
-    resolve_own_configs()
+def hide_known_warnings() -> None:
+    """Leave out what mmengine 0.10.7, mmseg 1.2.2 and mmdet 3.3.0 say in every run
+    of a config that has no fault: that they will drop functions which they use
+    themselves. All other warnings are shown.
+
+    For programs, not for the library: ``tools/train.py`` and ``tools/test.py`` call
+    it, registration does not. Unnecessary once upstream is silent.
+    """
+    from mmengine.logging import MMLogger
+
+    for message, module in _KNOWN_WARNINGS:
+        warnings.filterwarnings('ignore', message, UserWarning, module)
+
+    def wrap(upstream):
+        def keep(self, record):
+            known = str(record.msg).startswith(_KNOWN_LOG_MESSAGES)
+            return not known and upstream(self, record)
+
+        return keep
+
+    _replace(MMLogger, 'filter', wrap)

@@ -1,12 +1,26 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Which wings of the package exist and which framework each one needs."""
+"""Registering what pvd_mm has for mmengine, mmseg and mmdet, whichever is imported
+first.
+
+``import pvd_mm`` puts a finder on ``sys.meta_path`` that finds nothing itself: it
+notes which modules of those packages have been executed. As soon as no import of
+them, or of pvd_mm, is under way, it runs the steps of :data:`_STEPS` whose modules
+are there. So a class of ours is registered when upstream's own of its registry
+are, upstream is patched before a caller gets hold of it, and nothing is imported
+that nobody asked for.
+"""
 
 import importlib
 import importlib.util
+import sys
+import threading
 import warnings
+from collections.abc import Callable
+from types import ModuleType
 
-#: Wing -> framework that must be importable for it.
-WINGS = {'pvd_mm.semantic': 'mmseg', 'pvd_mm.instance': 'mmdet'}
+#: Our package -> the framework that it registers in.
+FRAMEWORKS = {'pvd_mm.semantic': 'mmseg', 'pvd_mm.instance': 'mmdet'}
+_REGISTERING = ('models', 'datasets', 'evaluation')
 
 INSTALL_HINT = (
     'pvd_mm uses mmengine, mmcv and mmsegmentation or mmdet, and does not '
@@ -16,7 +30,152 @@ INSTALL_HINT = (
 )
 
 
-def _framework_works(framework: str) -> bool:
+def _patch(*names: str) -> None:
+    compatibility = importlib.import_module('pvd_mm.engine.compatibility')
+    for name in names:
+        getattr(compatibility, name)()
+
+
+def _after_mmengine() -> None:
+    _patch('add_package_names', 'resolve_own_bases')
+
+
+def _after_torch() -> None:
+    _patch('allow_checkpoint_classes')
+
+
+def _after_hub() -> None:
+    _patch('resolve_own_hub_configs')
+
+
+def _after_runner() -> None:
+    _patch('forbid_unsafe_loading')
+    for name in ('hooks', 'optim_wrapper', 'records'):
+        importlib.import_module(f'pvd_mm.engine.{name}')
+
+
+def _after_layers() -> None:
+    importlib.import_module('pvd_mm.decoder')
+
+
+def _after_mmseg() -> None:
+    importlib.import_module('pvd_mm.semantic')
+    _patch('ignore_pixels_in_class_weights')
+
+
+def _after_mmdet() -> None:
+    importlib.import_module('pvd_mm.instance')
+    _patch('support_bfloat16_in_detectors')
+
+
+#: What follows once all of some modules have been imported. Those of mmseg and
+#: mmdet are the ``locations`` of their registries.
+_STEPS: dict[tuple[str, ...], Callable[[], None]] = {
+    ('mmengine',): _after_mmengine,
+    ('mmengine', 'torch'): _after_torch,
+    ('mmengine.hub',): _after_hub,
+    ('mmengine.runner',): _after_runner,
+    ('mmcv.cnn',): _after_layers,
+    **{(f'mmseg.{part}',): _after_mmseg for part in _REGISTERING},
+    **{(f'mmdet.{part}',): _after_mmdet for part in _REGISTERING},
+}
+_PACKAGES = ('mmcv', 'mmdet', 'mmengine', 'mmseg', 'pvd_mm')
+
+
+class _NotingLoader:
+    """A module's loader, with a word to the finder before and after."""
+
+    def __init__(self, loader, finder: '_Finder') -> None:
+        self._loader = loader
+        self._finder = finder
+
+    def __getattr__(self, name: str):
+        return getattr(self.__dict__['_loader'], name)
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        # nothing of this class is left on the module
+        module.__loader__ = module.__spec__.loader = self._loader
+        with self._finder:
+            self._loader.exec_module(module)
+            self._finder.executed.add(module.__name__)
+
+
+class _Finder:
+    """Notes what is executed, and runs each step once; see the module.
+
+    As a context manager it is an import that is under way; they nest, each thread
+    has its own.
+    """
+
+    def __init__(self) -> None:
+        self.executed: set[str] = set()
+        self._steps = dict(_STEPS)
+        self._thread = threading.local()
+
+    def find_spec(self, name: str, path=None, target=None):
+        if name != 'torch' and name.partition('.')[0] not in _PACKAGES:
+            return None
+        for finder in sys.meta_path:
+            if finder is not self and hasattr(finder, 'find_spec'):
+                spec = finder.find_spec(name, path, target)
+                if spec is not None:
+                    if hasattr(spec.loader, 'exec_module'):
+                        spec.loader = _NotingLoader(spec.loader, self)
+                    return spec
+        return None
+
+    def __enter__(self) -> None:
+        self._thread.depth = getattr(self._thread, 'depth', 0) + 1
+
+    def __exit__(self, *error) -> None:
+        try:
+            if self._thread.depth == 1:
+                self._run_steps()
+        finally:
+            self._thread.depth -= 1
+
+    def _is_ready(self, name: str) -> bool:
+        if name in self.executed:
+            return name in sys.modules
+        spec = getattr(sys.modules.get(name), '__spec__', None)
+        return spec is not None and not getattr(spec, '_initializing', False)
+
+    def _run_steps(self) -> None:
+        while self._steps:
+            for names in list(self._steps):
+                if all(map(self._is_ready, names)):
+                    break
+            else:
+                return
+            step = self._steps.pop(names, None)  # None: another thread has it
+            try:
+                if step:
+                    step()
+            except Exception as error:
+                # The import of upstream, which has gone well, goes on;
+                # register_all_modules() raises the error.
+                warnings.warn(
+                    f'pvd_mm could not register what it has for {names[0]}: '
+                    f'{type(error).__name__}: {error}'
+                )
+
+
+def watch_imports() -> None:
+    """Register with all that is loaded, and from now on with what will be.
+
+    A second call does nothing.
+    """
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        finder = _Finder()
+        sys.meta_path.insert(0, finder)
+        with finder:
+            pass
+
+
+def _is_usable(framework: str) -> bool:
     if importlib.util.find_spec(framework) is None:
         return False
     try:
@@ -26,36 +185,33 @@ def _framework_works(framework: str) -> bool:
             f'{framework} is installed but cannot be imported, so what '
             f'pvd_mm has for it is not registered: '
             f'{type(error).__name__}: {error}',
-            stacklevel=2,
+            stacklevel=3,
         )
         return False
     return True
 
 
-def register_wings() -> list:
-    """Mend upstream faults, then import every wing that can be used.
+def register_all_modules() -> list[str]:
+    """Import mmengine and the frameworks that are installed, and register all that
+    pvd_mm has for them.
+
+    ``import pvd_mm`` does the same for what is imported by others; this is for
+    programs that build a model from a config and import nothing else.
 
     Returns:
-        list[str]: Names of the imported wings.
+        list[str]: ``pvd_mm.semantic``, ``pvd_mm.instance`` or both.
 
     Raises:
         ModuleNotFoundError: If mmengine is not installed.
     """
     if importlib.util.find_spec('mmengine') is None:
         raise ModuleNotFoundError(f'mmengine is not installed. {INSTALL_HINT}')
-    from . import compatibility as mends
-
-    mends.apply_mends()
-    of_framework = dict(
-        mmseg=mends.let_class_weights_ignore_pixels,
-        mmdet=mends.let_detectors_use_bfloat16,
-    )
-    importlib.import_module('pvd_mm.engine.hooks')
-    importlib.import_module('pvd_mm.engine.optim_wrapper')
-    done = []
-    for wing, framework in WINGS.items():
-        if importlib.util.find_spec(wing) is not None and _framework_works(framework):
-            importlib.import_module(wing)
-            of_framework[framework]()
-            done.append(wing)
-    return done
+    steps = [_after_mmengine, _after_torch, _after_runner]
+    packages = []
+    for package, framework in FRAMEWORKS.items():
+        if _is_usable(framework):
+            packages.append(package)
+            steps.append(_after_mmseg if framework == 'mmseg' else _after_mmdet)
+    for step in steps:
+        step()
+    return packages

@@ -68,6 +68,11 @@ def report(error: UserError, place: str = '') -> None:
     found.append(f'{place}{error}')
 
 
+class UsageError(UserError, RuntimeError):
+    """What was asked of a tool cannot be done: a config or checkpoint that is not
+    there or does not fit, or an option that the config does not support."""
+
+
 class MissingDataError(UserError, FileNotFoundError):
     """A folder, image or label map of a dataset is not there."""
 

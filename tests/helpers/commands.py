@@ -10,13 +10,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(*command, cwd=None, ok=True, **env):
+def run(*command, cwd=None, ok=True, timeout=300, **env):
     """Run a command; return its stdout and stderr together."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
         text=True,
-        timeout=300,
+        timeout=timeout,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

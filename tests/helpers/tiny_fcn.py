@@ -1,6 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 # A segmentor that trains in seconds; the test fixtures fill in `data_root`.
-# It has what the mends and the launcher must cope with: SyncBN, dropout,
+# It has what training and testing must cope with: SyncBN, dropout,
 # random augmentation, an auxiliary head, test-time augmentation.
 default_scope = 'mmseg'
 custom_imports = dict(imports=['pvd_mm'], allow_failed_imports=False)

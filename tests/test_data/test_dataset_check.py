@@ -18,7 +18,7 @@ pytest.importorskip('mmdet')
 
 from pvd_mm.data.dataset_check import check_dataset, summary  # noqa: E402
 from pvd_mm.data.samples import make_shapes_sample, make_street_sample  # noqa: E402
-from pvd_mm.engine.launch import load_config  # noqa: E402
+from pvd_mm.engine.config import load_config  # noqa: E402
 from pvd_mm.utils.errors import AnnotationError, UserError  # noqa: E402
 
 STREET = 'pvd_r18-stage-c32_1xb2-600_street-192x256'

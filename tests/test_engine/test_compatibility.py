@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from mmengine.logging import HistoryBuffer
 
 import pvd_mm
 from helpers.commands import python
-from pvd_mm.engine import compatibility as mends
+from pvd_mm.engine import compatibility
 
 pvd_mm.register_all_modules()
 
@@ -23,7 +24,7 @@ class Intruder:
         return open, (str(self.path), 'w')
 
 
-def test_mends_are_idempotent():
+def test_patches_are_idempotent():
     def state():
         return (
             set(map(str, torch.serialization.get_safe_globals())),
@@ -31,8 +32,9 @@ def test_mends_are_idempotent():
         )
 
     before = state()
-    mends.apply_mends()
-    mends.apply_mends()
+    for name in compatibility.__all__ * 2:
+        if name != 'hide_known_warnings':
+            getattr(compatibility, name)()
     assert state() == before
 
 
@@ -45,7 +47,7 @@ def test_checkpoint_loads_under_weights_only(trained):
     assert history.current() == history.min(1)
 
 
-def test_checkpoint_does_not_load_without_the_mend(trained):
+def test_checkpoint_does_not_load_without_the_patch(trained):
     out = python(
         '-W',
         'ignore',
@@ -80,7 +82,7 @@ def test_getattr_is_not_let_in():
         (HistoryBuffer(), 'mean'),
     ):
         with pytest.raises(AttributeError, match='may not look up'):
-            mends._statistic_of_history(owner, name)
+            compatibility._statistic_of_history(owner, name)
 
 
 def write(folder, text):
@@ -147,6 +149,33 @@ def test_mmengine_hub_knows_our_configs():
 
     cfg = get_config('pvd_mm::pvd/pvd_r18-stage_1xb4-90k_cityscapes-512x1024')
     assert cfg.model.decode_head.type == 'PVDHead'
+
+
+def test_only_known_warnings_are_hidden(monkeypatch, capsys):
+    from mmengine.logging import MMLogger
+
+    monkeypatch.setattr(MMLogger, 'filter', MMLogger.filter)
+    logger = MMLogger.get_instance('warnings')
+    known = '"FileClient" will be deprecated in future. Please use io functions'
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        warnings.simplefilter('always')
+        for hide in (False, True):
+            if hide:
+                compatibility.hide_known_warnings()
+            for module in ('mmseg.models.builder', 'mine'):
+                for text in ('``build_loss`` would be deprecated soon', 'another'):
+                    warnings.warn_explicit(text, UserWarning, 'file', 1, module)
+            logger.warning(known)
+            logger.warning('another')
+    assert len(caught) == 4 + 3
+    assert [str(w.message) for w in caught[4:]] == [
+        'another',
+        '``build_loss`` would be deprecated soon',
+        'another',
+    ]
+    out = ''.join(capsys.readouterr())
+    assert out.count(known) == 1 and out.count('another') == 2
 
 
 def test_class_weights_with_pixels_to_ignore():

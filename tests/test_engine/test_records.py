@@ -13,7 +13,7 @@ from mmseg.registry import MODELS
 
 from helpers.commands import tool
 from pvd_mm.data.samples import make_street_sample
-from pvd_mm.engine.launch import load_config, name_if_shipped
+from pvd_mm.engine.config import load_config, name_if_shipped
 from pvd_mm.engine.records import (
     _numbers,
     check_record,

@@ -1,10 +1,11 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Shipped detectors, made narrow, through the launcher on COCO files."""
+"""Shipped detectors, made narrow, trained and tested on COCO files."""
 
 import json
 import pickle
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from PIL import Image
 from helpers.commands import losses, python, tool
 from helpers.real_data import COCO_TINY, needs_coco
 from helpers.small_detectors import PVD, narrow
-from pvd_mm.engine import launch
+from pvd_mm.engine import test as testing
+from pvd_mm.engine import train as training
+from pvd_mm.utils.errors import UsageError
 
 CONFIG = """
 _base_ = 'pvd_mm::{family}/{name}_1x_coco.py'
@@ -64,7 +67,7 @@ def fresh():
 
     for kind in (DefaultScope, DetLocalVisualizer, MessageHub, MMLogger):
         kind._instance_dict.clear()
-    return launch
+    return SimpleNamespace(train=training.train, test=testing.test)
 
 
 @pytest.fixture(scope='session')
@@ -249,9 +252,7 @@ def test_another_model_is_refused(config, trained, tmp_path):
         lambda: fresh().test(config(PVD[0]), checkpoint, str(tmp_path)),
         lambda: fresh().train(config(PVD[0]), str(tmp_path), resume=checkpoint),
     ):
-        with pytest.raises(
-            launch.LaunchError, match='another model than PVDMaskRCNN'
-        ) as error:
+        with pytest.raises(UsageError, match='another model than PVDMaskRCNN') as error:
             call()
         assert 'missing from the file: roi_head.mask_head.decoder' in str(error.value)
 
@@ -296,13 +297,13 @@ def test_test_writes_predictions_and_pictures(config, trained, coco, tmp_path):
 
 
 def test_out_must_be_a_pickle(config, trained):
-    with pytest.raises(launch.LaunchError, match=r'must be a \.pkl file'):
+    with pytest.raises(UsageError, match=r'must be a \.pkl file'):
         fresh().test(config(PVD[0]), str(trained(PVD[0]) / 'epoch_2.pth'), out='folder')
 
 
 def test_no_augmentation_when_testing(config, trained):
     """mmdet's own stops with an assertion in the middle of the test."""
-    with pytest.raises(launch.LaunchError, match='merges boxes alone'):
+    with pytest.raises(UsageError, match='merges boxes alone'):
         fresh().test(config(PVD[0]), str(trained(PVD[0]) / 'epoch_2.pth'), tta=True)
 
 

@@ -1,18 +1,17 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""mim with the installed package, from a user's own folder."""
+"""mim with the package as ``pip install .`` installs it, from a user's own folder."""
 
 import importlib.metadata
-import sys
-from pathlib import Path
+import shutil
+import sysconfig
+import venv
 
 import pytest
 
-from helpers.commands import losses, python, run
+from helpers.commands import ROOT, losses, run
 from pvd_mm.data.samples import make_shapes_sample
 from pvd_mm.engine.records import read_records
-from pvd_mm.utils.shipped_configs import mim_root
 
-MIM = Path(sys.executable).with_name('mim')
 NAME = 'pvd_r18-stage_1xb4-90k_cityscapes-512x1024'
 
 MODEL = """
@@ -35,15 +34,70 @@ def installed(*names):
     return None
 
 
-needs_install = pytest.mark.skipif(
-    not MIM.exists() or not installed('pvd_mm'),
-    reason='pvd_mm and mim are not installed in this environment',
+pytestmark = pytest.mark.skipif(
+    not installed('openmim', 'onedl-mim'), reason='mim is not installed'
 )
 
 
-def mim(*arguments, cwd, **kwargs):
-    # The installed package only, as a user has it.
-    return run(MIM, *arguments, cwd=cwd, PYTHONPATH='', **kwargs)
+@pytest.fixture(scope='session')
+def environment(tmp_path_factory):
+    """A virtual environment with pvd_mm, on top of the one that runs the tests.
+
+    Without the C++ extension, which takes a minute; built from a copy, for
+    setuptools leaves files beside what it builds.
+    """
+    root = tmp_path_factory.mktemp('installed')
+    ignore = shutil.ignore_patterns('__pycache__', '*.so', '.mim')
+    for part in ('pvd_mm', 'configs', 'tools', 'requirements'):
+        shutil.copytree(ROOT / part, root / 'source' / part, ignore=ignore)
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy2(path, root / 'source')
+    venv.create(root / 'venv', symlinks=True)
+    (site,) = root.glob('venv/lib/python*/site-packages')
+    (site / 'below.pth').write_text(sysconfig.get_path('purelib') + '\n')
+    command = ['-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation']
+    command += ['--disable-pip-version-check', root / 'source']
+    run(root / 'venv/bin/python', *command, PYTHONPATH='', PVD_MM_OPS='0')
+    return root / 'venv'
+
+
+@pytest.fixture(scope='session')
+def installed_python(environment):
+    """Runs its Python, with the installed package only, as a user has it."""
+
+    def run_it(*arguments, **kwargs):
+        return run(environment / 'bin/python', *arguments, PYTHONPATH='', **kwargs)
+
+    return run_it
+
+
+@pytest.fixture(scope='session')
+def mim(installed_python):
+    def run_it(*arguments, **kwargs):
+        return installed_python('-m', 'mim', *arguments, **kwargs)
+
+    return run_it
+
+
+def test_what_is_installed(environment):
+    """The package and its metadata, nothing beside it and nothing at start-up."""
+    (site,) = environment.glob('lib/python*/site-packages')
+    names = sorted(path.name for path in site.iterdir())
+    version = (ROOT / 'pvd_mm/version.py').read_text().split("'")[1]
+    assert names == ['below.pth', 'pvd_mm', f'pvd_mm-{version}.dist-info']
+    for folder in (site / 'pvd_mm', site / names[2]):
+        for part in ('configs', 'tools'):
+            tracked = {
+                path.relative_to(ROOT)
+                for path in (ROOT / part).rglob('*')
+                if path.is_file() and '__pycache__' not in path.parts
+            }
+            assert tracked == {
+                path.relative_to(folder / '.mim')
+                for path in (folder / '.mim' / part).rglob('*')
+                if path.is_file() and '__pycache__' not in path.parts
+            }
 
 
 @pytest.fixture(scope='module')
@@ -61,15 +115,13 @@ def project(tiny_config, tmp_path_factory):
     return root
 
 
-@needs_install
-def test_search(tmp_path):
+def test_search(tmp_path, mim):
     out = mim('search', 'pvd_mm', '--valid-config', cwd=tmp_path)
     assert NAME in out
     assert 'deeplabv3_r18-d8_1xb4-90k_cityscapes-512x1024' in out
 
 
-@needs_install
-def test_config_by_name_from_anywhere(tmp_path):
+def test_config_by_name_from_anywhere(tmp_path, mim):
     """The data are missing; that is as far as it can get."""
     out = mim('train', 'pvd_mm', f'{NAME}.py', '-y', cwd=tmp_path, ok=False)
     assert 'Training command is' in out
@@ -77,7 +129,7 @@ def test_config_by_name_from_anywhere(tmp_path):
 
 
 @pytest.fixture(scope='module')
-def checkpoint(project):
+def checkpoint(project, mim):
     mim(
         'train',
         'pvd_mm',
@@ -107,8 +159,7 @@ def checkpoint(project):
     return project / 'out' / 'iter_6.pth'
 
 
-@needs_install
-def test_test_of_an_inheriting_project(project, checkpoint):
+def test_test_of_an_inheriting_project(project, checkpoint, mim):
     out = mim(
         'test',
         'pvd_mm',
@@ -123,15 +174,13 @@ def test_test_of_an_inheriting_project(project, checkpoint):
     assert 'mIoU' in out and 'Testing finished successfully' in out
 
 
-@needs_install
-def test_inferencer(project, checkpoint, tiny_data):
-    out = python(
+def test_inferencer(project, checkpoint, tiny_data, installed_python):
+    out = installed_python(
         '-W',
         'ignore',
         '-c',
         'import sys, pvd_mm\n'
         'from mmseg.apis import MMSegInferencer\n'
-        'import pvd_mm; pvd_mm.register_all_modules()\n'
         'model, weights, image = sys.argv[1:]\n'
         'infer = MMSegInferencer(model, weights, device="cpu",\n'
         '    classes=["a", "b", "c"], palette=[[0] * 3, [9] * 3, [99] * 3])\n'
@@ -144,8 +193,7 @@ def test_inferencer(project, checkpoint, tiny_data):
     assert 'shape (48, 64)' in out
 
 
-@needs_install
-def test_through_mmseg_s_own_train_py(project, checkpoint):
+def test_through_mmseg_s_own_train_py(project, checkpoint, mim):
     """A config without ``pvd_mm::`` needs no tool of ours."""
     dumped = project / 'out' / 'mine.py'  # what the runner wrote: flat
     framework = installed('onedl-mmsegmentation', 'mmsegmentation')
@@ -166,13 +214,12 @@ def test_through_mmseg_s_own_train_py(project, checkpoint):
     assert sorted(losses(project / 'own')) == [1, 2]
 
 
-@needs_install
 @pytest.mark.parametrize('by', ['pvd_mm', 'mmdet'])
-def test_a_detector(by, tmp_path):
+def test_a_detector(by, tmp_path, mim):
     """Shipped, trained and tested through mim; by its path mmdet takes it
     as well as we do."""
     config = (
-        mim_root()
+        ROOT
         / 'configs/pvd_mask_rcnn'
         / ('pvd-mask-rcnn_r18-c4-c32_1xb4-600_shapes-192x256.py')
     )

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 
 from helpers.real_data import CAMVID, needs_camvid
 from pvd_mm.data.samples.street import make_street_sample
-from pvd_mm.engine.launch import load_config
+from pvd_mm.engine.config import load_config
 
 
 def shorten(cfg, data_root, size, steps=2, images=2):

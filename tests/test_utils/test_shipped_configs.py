@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pvd_mm.engine.launch import LaunchError, resolve_config
+from pvd_mm.engine.config import resolve_config
+from pvd_mm.utils.errors import UsageError
 from pvd_mm.utils.shipped_configs import mim_root, shipped_configs
 
 
@@ -29,5 +30,5 @@ def test_resolve_by_name(form, tmp_path, monkeypatch):
 
 
 def test_resolve_nothing_like_it():
-    with pytest.raises(LaunchError, match='The shipped configs are'):
+    with pytest.raises(UsageError, match='The shipped configs are'):
         resolve_config('zzz')

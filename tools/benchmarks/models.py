@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from pvd_mm.engine.launch import load_config
+from pvd_mm.engine.config import load_config
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.markdown import markdown_table
 from pvd_mm.utils.timing import current_device, take_turns

@@ -14,7 +14,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 
 from pvd_mm.apis.inferencers import load_inferencer
-from pvd_mm.engine.launch import resolve_config
+from pvd_mm.engine.config import resolve_config
 from pvd_mm.utils.errors import MissingDataError, UserError
 from pvd_mm.utils.timing import take_turns, time_calls
 

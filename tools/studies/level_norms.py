@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from pvd_mm.decoder import PixelVotingDecoder
-from pvd_mm.engine.launch import adapt_to_cpu, add_hooks, build_runner, load_config
+from pvd_mm.engine.config import adapt_to_cpu, add_hooks, build_runner, load_config
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.markdown import markdown_table
 
@@ -108,7 +108,7 @@ def record_level_norms(
     Raises:
         UserError: If the model has no :class:`.PixelVotingDecoder` that is
             called as a whole, as the semantic head does.
-        LaunchError: If there is no such config.
+        UsageError: If there is no such config.
     """
     cfg = load_config(config, work_dir, cfg_options)
     if cfg.get('default_scope') == 'mmdet':

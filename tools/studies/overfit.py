@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from pvd_mm.engine.launch import adapt_to_cpu, add_hooks, build_runner, load_config
+from pvd_mm.engine.config import adapt_to_cpu, add_hooks, build_runner, load_config
 from pvd_mm.utils.errors import MissingDataError
 from pvd_mm.utils.files import make_folder
 from pvd_mm.utils.markdown import markdown_table
@@ -163,7 +163,7 @@ def overfit(
     Raises:
         MissingDataError: If the annotations are missing or have too few
             images that are fit for it.
-        LaunchError: If a config does not exist.
+        UsageError: If a config does not exist.
     """
     source = Path(data_root) / 'annotations/instances_train2017.json'
     if not source.is_file():

@@ -13,7 +13,7 @@ from helpers.real_data import CAMVID, needs_camvid
 from pvd_mm.data.converters import convert_camvid
 from pvd_mm.data.converters.camvid import CLASSES, labels_of_colors, split_of
 from pvd_mm.data.dataset_check import check_dataset
-from pvd_mm.engine.launch import load_config
+from pvd_mm.engine.config import load_config
 from pvd_mm.semantic import CamVidDataset
 from pvd_mm.utils.errors import MissingDataError
 

@@ -10,7 +10,7 @@ from helpers.commands import tool
 from pvd_mm.data.converters import arrange_coco
 from pvd_mm.data.dataset_check import check_dataset
 from pvd_mm.data.samples import make_shapes_sample
-from pvd_mm.engine.launch import load_config
+from pvd_mm.engine.config import load_config
 from pvd_mm.utils.errors import AnnotationError, MissingDataError, UserError
 
 

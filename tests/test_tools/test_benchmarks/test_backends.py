@@ -14,7 +14,7 @@ def test_each_backend_has_its_turn(monkeypatch):
     from benchmarks.backends import compare_backends, markdown
     from benchmarks.models import benchmark_class
     from pvd_mm import register_all_modules
-    from pvd_mm.engine.launch import load_config
+    from pvd_mm.engine.config import load_config
 
     register_all_modules()
     turns = []

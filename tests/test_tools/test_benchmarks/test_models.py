@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pvd_mm import register_all_modules
-from pvd_mm.engine.launch import load_config
+from pvd_mm.engine.config import load_config
 
 
 def detector_config(name):

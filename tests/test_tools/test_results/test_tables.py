@@ -511,7 +511,7 @@ def test_nothing_is_stale():
 def test_the_records_of_the_docs_are_true():
     """Parameters and multiply-accumulates of two configs, counted anew."""
     from pvd_mm.apis.complexity import count_params
-    from pvd_mm.engine.launch import load_config
+    from pvd_mm.engine.config import load_config
 
     records, _ = read_records([str(DOCS)])
     known = {

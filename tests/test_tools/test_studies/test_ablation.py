@@ -13,7 +13,7 @@ from mmengine.config import Config, DictAction
 
 from helpers.commands import ROOT
 from pvd_mm.data.samples import make_street_sample
-from pvd_mm.engine.launch import load_config
+from pvd_mm.engine.config import load_config
 from pvd_mm.engine.records import read_records
 from pvd_mm.utils.errors import MissingDataError, UserError
 from pvd_mm.utils.shipped_configs import mim_root

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from pvd_mm.engine.launch import resolve_config
+from pvd_mm.engine.config import resolve_config
 from pvd_mm.utils.errors import MissingDataError, UserError
 
 _GRID_KEYS = {'data', 'metrics', 'baseline', 'anchors', 'tables'}
@@ -72,7 +72,7 @@ def load_grid(path: str) -> Grid:
     Raises:
         MissingDataError: If there is no such file.
         GridError: If it is not a grid; names the place.
-        LaunchError: If a config does not exist.
+        UserError: If a config does not exist.
     """
     if not Path(path).is_file():
         raise MissingDataError(f'{path} does not exist.')

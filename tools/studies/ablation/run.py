@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
-from pvd_mm.engine.launch import resolve_config
+from pvd_mm.engine.config import resolve_config
 from pvd_mm.engine.records import read_records, records_of
 from pvd_mm.utils.errors import MissingDataError, UserError
 from pvd_mm.utils.files import make_folder

@@ -1,8 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""What ``tools/train.py`` and ``tools/test.py`` do after parsing.
+"""Configs: finding, loading and adapting them, and the runner they ask for.
 
-Serves mmseg and mmdet configs alike; the config's ``default_scope`` tells
-them apart.
+mmseg and mmdet configs alike; the config's ``default_scope`` tells them apart.
 """
 
 import logging
@@ -12,28 +11,18 @@ import subprocess
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
+from pvd_mm.utils.errors import UsageError
 from pvd_mm.utils.files import check_folder
 from pvd_mm.utils.shipped_configs import find_shipped, missing_config_message
 
-from .checkpoint import LaunchError, check_checkpoint
 from .registration import register_all_modules
-
-__all__ = [
-    'LaunchError',
-    'check_checkpoint',
-    'load_config',
-    'name_if_shipped',
-    'resolve_config',
-    'test',
-    'train',
-]
 
 
 def _log(message: str, level: int = logging.WARNING) -> None:
@@ -51,13 +40,13 @@ def resolve_config(name: str) -> str:
         str: Path of an existing file.
 
     Raises:
-        LaunchError: If there is none; lists the near matches.
+        UsageError: If there is none; lists the near matches.
     """
     if Path(name).is_file():
         return name
     shipped = find_shipped(name)
     if shipped is None:
-        raise LaunchError(missing_config_message(name))
+        raise UsageError(missing_config_message(name))
     return str(shipped)
 
 
@@ -80,14 +69,14 @@ def load_config(
         Config: The config.
 
     Raises:
-        LaunchError: If the config, or one that it inherits, does not exist.
+        UsageError: If the config, or one that it inherits, does not exist.
     """
     register_all_modules()
     path = resolve_config(name)
     try:
         cfg = Config.fromfile(path)
     except FileNotFoundError as error:
-        raise LaunchError(f'{path}: {error}') from error
+        raise UsageError(f'{path}: {error}') from error
     cfg.launcher = launcher
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
@@ -121,7 +110,7 @@ def enable_amp(cfg: Config) -> None:
     """Switch mixed precision on: AMP, or bfloat16 autocast on a CPU.
 
     Raises:
-        LaunchError: If the config has an optimiser wrapper of another kind.
+        UsageError: If the config has an optimiser wrapper of another kind.
     """
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
     if kind in ('AmpOptimWrapper', 'CPUAmpOptimWrapper'):
@@ -130,7 +119,7 @@ def enable_amp(cfg: Config) -> None:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     else:
-        raise LaunchError(
+        raise UsageError(
             '--amp works with the optimizer wrapper '
             f'"OptimWrapper", but the config has "{kind}"'
         )
@@ -140,10 +129,10 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     """Scale the learning rate by the real total batch size.
 
     Raises:
-        LaunchError: If the config does not give its base batch size.
+        UsageError: If the config does not give its base batch size.
     """
     if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise LaunchError(
+        raise UsageError(
             '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
             'in the config'
         )
@@ -245,187 +234,18 @@ def build_runner(cfg: Config) -> Runner:
     return Runner.from_cfg(cfg)
 
 
-def _require_file(path: str, what: str) -> None:
+def require_file(path: str, what: str) -> None:
+    """Check that a checkpoint is there; an address is taken as it is.
+
+    Args:
+        path (str): A path or URL.
+        what (str): What the message calls it.
+
+    Raises:
+        UsageError: If there is no such file; names the checkpoints beside it.
+    """
     if re.match(r'\w[\w+.-]*://', path) or Path(path).is_file():
         return
     near = sorted(str(p) for p in Path(path).parent.glob('*.pth'))
     hint = f' There are: {", ".join(near[:5])}' if near else ''
-    raise LaunchError(f'{what} not found: {path}.{hint}')
-
-
-def train(
-    config: str,
-    work_dir: str | None = None,
-    resume: str | None = None,
-    amp: bool = False,
-    auto_scale_lr: bool = False,
-    cfg_options: dict | None = None,
-    launcher: str = 'none',
-) -> Runner:
-    """Train a model.
-
-    Args:
-        config (str): See :func:`resolve_config`.
-        work_dir (str, optional): See :func:`load_config`.
-        resume (str, optional): 'auto' for the latest checkpoint of the work
-            dir, or a file. Defaults to None: start anew.
-        amp (bool): See :func:`enable_amp`.
-        auto_scale_lr (bool): See :func:`enable_auto_scale_lr`.
-        cfg_options (dict, optional): Overrides.
-        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'.
-
-    Returns:
-        Runner: The runner, after training.
-
-    Raises:
-        LaunchError: On a missing config or checkpoint, one of another
-            model, or settings that the config does not support.
-    """
-    cfg = load_config(config, work_dir, cfg_options, launcher)
-    if amp:
-        enable_amp(cfg)
-    if auto_scale_lr:
-        enable_auto_scale_lr(cfg)
-    checkpoint = None
-    if resume:
-        cfg.resume = True
-        if resume == 'auto':
-            cfg.load_from = None
-            if (Path(cfg.work_dir) / 'last_checkpoint').is_file():
-                checkpoint = find_latest_checkpoint(cfg.work_dir)
-        else:
-            checkpoint = cfg.load_from = resume
-        if checkpoint:
-            _require_file(checkpoint, 'Checkpoint to resume from')
-    elif cfg.get('load_from'):
-        _require_file(cfg.load_from, 'load_from of the config')
-    add_hooks(cfg)
-    adapt_to_cpu(cfg)
-    runner = build_runner(cfg)
-    if checkpoint:
-        check_checkpoint(runner.model, checkpoint)
-    runner.train()
-    return runner
-
-
-def _metrics(cfg: Config) -> list:
-    found = cfg.test_evaluator
-    return list(found) if isinstance(found, (list, tuple)) else [found]
-
-
-def _write_predictions(cfg: Config, out: str) -> None:
-    """Send predictions to ``out`` as each framework's own test.py does."""
-    if cfg.get('default_scope') == 'mmdet':
-        if not out.endswith(('.pkl', '.pickle')):
-            raise LaunchError(f'--out must be a .pkl file, got {out}')
-        cfg.test_evaluator = _metrics(cfg) + [
-            dict(type='DumpDetResults', out_file_path=out)
-        ]
-        return
-    metrics = _metrics(cfg)
-    target = next((m for m in metrics if m.get('type') == 'IoUMetric'), metrics[0])
-    target['output_dir'] = out
-    target['keep_results'] = True
-
-
-def _show_predictions(
-    cfg: Config, show: bool, show_dir: str | None, wait_time: float
-) -> None:
-    hook = cfg.get('default_hooks', {}).get('visualization')
-    if hook is None:
-        raise LaunchError(
-            '--show and --show-dir need default_hooks='
-            "dict(visualization=dict(type='…"
-            "VisualizationHook')) in the config"
-        )
-    hook['draw'] = True
-    if show:
-        hook['show'] = True
-        hook['wait_time'] = wait_time
-    if show_dir:
-        if cfg.get('default_scope') == 'mmdet':
-            hook['test_out_dir'] = show_dir
-        else:
-            cfg.visualizer['save_dir'] = show_dir
-    if cfg.get('default_scope') != 'mmdet':
-        hook.setdefault('interval', 1)  # mmseg's default paints every 50th
-
-
-def _use_tta(cfg: Config) -> None:
-    if 'mask_head' in cfg.model.get('roi_head', {}):
-        raise LaunchError(
-            '--tta does not work with instance segmentation: '
-            "mmdet's DetTTAModel merges boxes alone"
-        )
-    for key in ('tta_model', 'tta_pipeline'):
-        if key not in cfg:
-            raise LaunchError(f'--tta needs `{key}` in the config')
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-
-
-def test(
-    config: str,
-    checkpoint: str,
-    work_dir: str | None = None,
-    out: str | None = None,
-    show: bool = False,
-    show_dir: str | None = None,
-    wait_time: float = 2.0,
-    tta: bool = False,
-    cfg_options: dict | None = None,
-    launcher: str = 'none',
-) -> dict:
-    """Test a checkpoint.
-
-    Args:
-        config (str): See :func:`resolve_config`.
-        checkpoint (str): The checkpoint file or URL.
-        work_dir (str, optional): See :func:`load_config`.
-        out (str, optional): Where to save predictions: a folder with mmseg,
-            a .pkl file with mmdet.
-        show (bool): Show painted images in a window.
-        show_dir (str, optional): Save painted images there.
-        wait_time (float): Seconds that each image is shown.
-        tta (bool): Test-time augmentation, as the config describes it.
-        cfg_options (dict, optional): Overrides.
-        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'.
-
-    Returns:
-        dict: The metrics.
-
-    Raises:
-        LaunchError: On a missing config or checkpoint, one of another
-            model, or settings that the config does not support.
-    """
-    _require_file(checkpoint, 'Checkpoint')
-    from . import records  # noqa: F401 - registers its hook
-
-    cfg = load_config(config, work_dir, cfg_options, launcher)
-    cfg.load_from = checkpoint
-    cfg.resume = False
-    for folder in filter(None, (show_dir, out and os.path.dirname(out))):
-        check_folder(folder)
-    if show or show_dir:
-        _show_predictions(cfg, show, show_dir, wait_time)
-    if tta:
-        _use_tta(cfg)
-    if out:
-        _write_predictions(cfg, out)
-    overrides = dict(cfg_options or {}, **({'--tta': True} if tta else {}))
-    cfg.custom_hooks = [
-        *(cfg.get('custom_hooks') or []),
-        dict(
-            type='RecordHook',
-            config=config,
-            overrides=overrides,
-            shipped=name_if_shipped(config),
-        ),
-    ]
-    adapt_to_cpu(cfg)
-    runner = build_runner(cfg)
-    check_checkpoint(runner.model, checkpoint)
-    return runner.test()
+    raise UsageError(f'{what} not found: {path}.{hint}')
