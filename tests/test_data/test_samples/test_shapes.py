@@ -15,9 +15,9 @@ import pytest
 
 from helpers.commands import ROOT
 from pvd_mm.data.samples import SHAPES_CLASSES, make_shapes_sample, shapes_scene
-from pvd_mm.data.samples.figures import FIGURES
-from pvd_mm.data.samples.shapes import mask_outline, mask_runs
-from pvd_mm.data.samples.shapes_scene import (
+from pvd_mm.data.samples.shapes.figures import FIGURES
+from pvd_mm.data.samples.shapes.masks import mask_outline, mask_runs
+from pvd_mm.data.samples.shapes.scene import (
     LEAST_PIXELS,
     LEAST_SHARE,
     SceneObject,
