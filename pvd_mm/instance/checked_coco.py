@@ -242,11 +242,11 @@ class CheckedCocoMixin(DatasetFilesMixin):
         try:
             return super().prepare_data(idx)
         except KeyError as error:
-            bare = [i for i in info['instances'] if 'mask' not in i]
-            if error.args != ('mask',) or not bare:
+            without_mask = [i for i in info['instances'] if 'mask' not in i]
+            if error.args != ('mask',) or not without_mask:
                 raise
             raise AnnotationError(
-                f'{self._place(bare[0], info)} has no segmentation, which the '
+                f'{self._place(without_mask[0], info)} has no segmentation, which the '
                 'pipeline asks for (LoadAnnotations, with_mask=True).'
             ) from error
 
