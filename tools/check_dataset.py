@@ -42,7 +42,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(f'check_dataset: {error}')
     print(summary(reports, args.most))
-    if any(one.problems for one in reports):
+    if any(report.problems for report in reports):
         sys.exit(1)
 
 

@@ -21,18 +21,18 @@ def size(text: str) -> tuple[int, int]:
     return height, width
 
 
-def counted(jobs: list):
-    """Go through the jobs and say how far it is, at most twice a second."""
+def with_progress(scenes: list):
+    """Go through the scenes and print how many are done, at most twice a second."""
     # not mmengine's progress bar: it would load all of torch for it
-    start = said = time.monotonic()
-    for done, job in enumerate(jobs, 1):
-        yield job
+    start = printed = time.monotonic()
+    for done, scene in enumerate(scenes, 1):
+        yield scene
         now = time.monotonic()
-        if now - said > 0.5 or done == len(jobs):
-            said = now
-            left = (now - start) / done * (len(jobs) - done)
-            end = '\n' if done == len(jobs) else ''
-            text = f'\r{done}/{len(jobs)} scenes, {left:.0f} s left '
+        if now - printed > 0.5 or done == len(scenes):
+            printed = now
+            left = (now - start) / done * (len(scenes) - done)
+            end = '\n' if done == len(scenes) else ''
+            text = f'\r{done}/{len(scenes)} scenes, {left:.0f} s left '
             print(text, end=end, flush=True)
 
 
@@ -40,7 +40,7 @@ def default(kind: str, name: str):
     return inspect.signature(KINDS[kind]).parameters[name].default
 
 
-def of_each_kind(name: str) -> str:
+def defaults(name: str) -> str:
     texts = []
     for kind in KINDS:
         value = default(kind, name)
@@ -55,14 +55,12 @@ def parse_args() -> argparse.Namespace:
         '--kind', choices=KINDS, default='street', help='(default: street)'
     )
     parser.add_argument('--out', help='folder (default: data/KIND)')
+    parser.add_argument('--train', type=int, help=f'train scenes {defaults("train")}')
+    parser.add_argument('--val', type=int, help=f'val scenes {defaults("val")}')
     parser.add_argument(
-        '--train', type=int, help=f'train scenes {of_each_kind("train")}'
+        '--size', type=size, help=f'HEIGHTxWIDTH in pixels {defaults("size")}'
     )
-    parser.add_argument('--val', type=int, help=f'val scenes {of_each_kind("val")}')
-    parser.add_argument(
-        '--size', type=size, help=f'HEIGHTxWIDTH in pixels {of_each_kind("size")}'
-    )
-    parser.add_argument('--seed', type=int, help=f'seed {of_each_kind("seed")}')
+    parser.add_argument('--seed', type=int, help=f'seed {defaults("seed")}')
     parser.add_argument(
         '--force',
         action='store_true',
@@ -87,7 +85,7 @@ def main() -> None:
             size=args.size,
             seed=args.seed,
             force=args.force,
-            progress=counted,
+            progress=with_progress,
         )
     except (ValueError, OSError) as error:
         sys.exit(f'make_sample: {error}')

@@ -1,14 +1,15 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """All that is wrong with a config's data, before a long run meets it.
 
-The rules are those of the checked datasets. A training stops at the first
-violation; this leaves out what is wrong, goes on and collects.
+The rules are those of the checked data sets. A training stops at the first
+violation; here the errors are collected, and what is wrong is left out.
 """
 
 import os.path as osp
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
@@ -16,14 +17,14 @@ from mmengine.dataset import BaseDataset, Compose, ConcatDataset
 from mmengine.registry import DATASETS, TRANSFORMS, init_default_scope
 from mmengine.utils import ProgressBar, scandir
 
-from pvd_mm.utils.errors import UserError, collecting, some
+from pvd_mm.utils.errors import UserError, collect_errors, some
 
 SPLITS = ('train', 'val', 'test')
 
 
 @dataclass
-class Report:
-    """What was found in one split.
+class SplitReport:
+    """What is wrong with one split.
 
     Args:
         split (str): 'train', 'val' or 'test'.
@@ -34,50 +35,37 @@ class Report:
 
     split: str
     samples: int = 0
-    problems: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def _leaves(dataset) -> Iterator[BaseDataset]:
-    """The datasets inside mmengine's wrappers."""
+def _leaves(dataset: Any) -> Iterator[BaseDataset]:
+    """The data sets inside mmengine's wrappers."""
     if isinstance(dataset, ConcatDataset):
-        for one in dataset.datasets:
-            yield from _leaves(one)
+        for part in dataset.datasets:
+            yield from _leaves(part)
     elif isinstance(dataset, BaseDataset):
         yield dataset
     else:  # RepeatDataset, ClassBalancedDataset, MultiImageMixDataset
         yield from _leaves(dataset.dataset)
 
 
-def _loading(dataset) -> list:
-    """The transforms of a pipeline that read files."""
-    return [
+def _reduce_pipeline(dataset: BaseDataset, scope: str) -> bool:
+    """Make a data set load its files, check its label maps and do nothing else; tell
+    whether it loads annotations."""
+    steps = [
         step
         for step in dataset.pipeline.transforms
         if type(step).__name__.startswith('Load')
     ]
-
-
-def _label_checks(dataset) -> list:
-    """The label check of a dataset of mmseg that has none of its own."""
-    from pvd_mm.semantic.checked_dataset import CheckedDatasetMixin, LabelCheck
-
-    if isinstance(dataset, CheckedDatasetMixin):
-        return []
-    return [
-        LabelCheck(
-            dataset.metainfo['classes'], dataset.ignore_index, type(dataset).__name__
-        )
-    ]
-
-
-def _prepare(dataset, scope: str) -> bool:
-    """Make a dataset load its files and nothing else; tell whether it has
-    annotations."""
-    steps = _loading(dataset)
     annotated = any('Annotation' in type(step).__name__ for step in steps)
     if annotated and scope == 'mmseg':
-        steps += _label_checks(dataset)
+        from pvd_mm.semantic.checked_dataset import CheckedDatasetMixin
+        from pvd_mm.semantic.label_check import LabelCheck
+
+        if not isinstance(dataset, CheckedDatasetMixin):  # which adds its own
+            classes, ignored = dataset.metainfo['classes'], dataset.ignore_index
+            steps.append(LabelCheck(classes, ignored, type(dataset).__name__))
     dataset.pipeline = Compose(steps)
     # what cannot be loaded is to be told, not passed over for another
     dataset.test_mode = True
@@ -86,32 +74,36 @@ def _prepare(dataset, scope: str) -> bool:
 
 def _wrong_size(results: dict) -> str | None:
     """COCO's images have their size in the annotations, too."""
-    found = results['img'].shape[:2]
-    given = results.get('height'), results.get('width')
-    if None in given or tuple(given) == tuple(found):
+    size = tuple(results['img'].shape[:2])
+    annotated = results.get('height'), results.get('width')
+    if None in annotated or annotated == size:
         return None
     return (
-        f'{results["img_path"]} is {tuple(found)} (height, width), but '
-        f'its annotations are for {tuple(given)}'
+        f'{results["img_path"]} is {size} (height, width), but '
+        f'its annotations are for {annotated}'
     )
 
 
-def _labels_alone(dataset) -> list[str]:
-    """Label maps of a dataset of mmseg that have no image."""
+def _labels_without_image(dataset: BaseDataset) -> list[str]:
+    """Paths of the label maps of a data set of mmseg that have no image."""
     prefix = getattr(dataset, 'data_prefix', {})
     folder, suffix = prefix.get('seg_map_path'), getattr(dataset, 'seg_map_suffix', '')
     images = prefix.get('img_path')
     if not folder or not images or not osp.isdir(folder) or dataset.ann_file:
         return []  # a list may be of a part of the folder
-    alone = []
+    labels = []
     for path in sorted(scandir(folder, suffix, recursive=True)):
         image = path.removesuffix(suffix) + dataset.img_suffix
         if not osp.exists(osp.join(images, image)):
-            alone.append(osp.join(folder, path))
-    return alone
+            labels.append(osp.join(folder, path))
+    return labels
 
 
-def _check_samples(dataset, report: Report, counts: np.ndarray) -> None:
+def _check_samples(
+    dataset: BaseDataset, report: SplitReport, counts: np.ndarray
+) -> None:
+    """Load every sample; ``counts``, (K,), are raised by the pixels or boxes of each
+    class."""
     sys.stderr.write(f'{report.split}, {type(dataset).__name__}\n')
     bar = ProgressBar(len(dataset), file=sys.stderr)
     for index in range(len(dataset)):
@@ -137,7 +129,7 @@ def _check_samples(dataset, report: Report, counts: np.ndarray) -> None:
     sys.stderr.write('\n')
 
 
-def check_split(cfg: Config, split: str) -> Report:
+def check_split(cfg: Config, split: str) -> SplitReport:
     """Look at every file of a split.
 
     Args:
@@ -145,24 +137,24 @@ def check_split(cfg: Config, split: str) -> Report:
         split (str): 'train', 'val' or 'test'.
 
     Returns:
-        Report: With the problems: folders, images or label maps that are not
+        SplitReport: With the problems: folders, images or label maps that are not
         there, label maps without an image, files that cannot be read, label
         values outside the classes, sizes that differ, broken annotations.
         Notes are splits without annotations and classes that never occur.
     """
-    report = Report(split)
-    with collecting() as found:
-        _check(cfg, report)
-    report.problems[:0] = found
+    report = SplitReport(split)
+    with collect_errors() as messages:
+        _check_datasets(cfg, report)
+    report.problems[:0] = messages
     return report
 
 
-def _check(cfg: Config, report: Report) -> None:
+def _check_datasets(cfg: Config, report: SplitReport) -> None:
     scope = cfg.get('default_scope', 'mmseg')
     init_default_scope(scope)
     try:
-        whole = DATASETS.build(dict(cfg[f'{report.split}_dataloader'].dataset))
-        leaves = list(_leaves(whole))
+        options = cfg[f'{report.split}_dataloader'].dataset
+        leaves = list(_leaves(DATASETS.build(dict(options))))
         for dataset in leaves:
             dataset.full_init()
     except (UserError, FileNotFoundError, ValueError) as error:
@@ -174,12 +166,12 @@ def _check(cfg: Config, report: Report) -> None:
             continue
         classes = dataset.metainfo.get('classes') or ()
         counts = np.zeros(len(classes), dtype=np.int64)
-        alone = _labels_alone(dataset)
-        if alone:
+        labels = _labels_without_image(dataset)
+        if labels:
             report.problems.append(
-                f'{len(alone)} label maps have no image: {some(alone)}'
+                f'{len(labels)} label maps have no image: {some(labels)}'
             )
-        annotated = _prepare(dataset, scope)
+        annotated = _reduce_pipeline(dataset, scope)
         _check_samples(dataset, report, counts)
         absent = [
             name for name, count in zip(classes, counts, strict=True) if not count
@@ -190,7 +182,7 @@ def _check(cfg: Config, report: Report) -> None:
             report.notes.append(f'classes that never occur: {some(absent)}')
 
 
-def check_dataset(cfg: Config, splits: Sequence[str] = SPLITS) -> list[Report]:
+def check_dataset(cfg: Config, splits: Sequence[str] = SPLITS) -> list[SplitReport]:
     """Look at the splits of a config; one that is another's again, as test
     often is val, is looked at once.
 
@@ -199,7 +191,7 @@ def check_dataset(cfg: Config, splits: Sequence[str] = SPLITS) -> list[Report]:
         splits (Sequence[str]): Of 'train', 'val' and 'test'.
 
     Returns:
-        list[Report]: See :func:`check_split`.
+        list[SplitReport]: See :func:`check_split`.
 
     Raises:
         UserError: If the config has none of these splits.
@@ -212,7 +204,7 @@ def check_dataset(cfg: Config, splits: Sequence[str] = SPLITS) -> list[Report]:
             continue
         key = repr(loader.dataset)
         if key in seen:
-            reports.append(Report(split, notes=[f'the same as {seen[key]}']))
+            reports.append(SplitReport(split, notes=[f'the same as {seen[key]}']))
             continue
         seen[key] = split
         reports.append(check_split(cfg, split))
@@ -221,15 +213,16 @@ def check_dataset(cfg: Config, splits: Sequence[str] = SPLITS) -> list[Report]:
     return reports
 
 
-def summary(reports: Sequence[Report], most: int = 50) -> str:
+def summary(reports: Sequence[SplitReport], most: int = 50) -> str:
     """A line per split, problem and note, of each split's problems ``most``."""
     lines = []
-    for one in reports:
+    for report in reports:
+        problems = report.problems
         lines.append(
-            f'{one.split}: {one.samples} samples, {len(one.problems)} problems'
+            f'{report.split}: {report.samples} samples, {len(problems)} problems'
         )
-        lines += [f'  problem: {text}' for text in one.problems[:most]]
-        if len(one.problems) > most:
-            lines.append(f'  … and {len(one.problems) - most} more')
-        lines += [f'  note: {text}' for text in one.notes]
+        lines += [f'  problem: {text}' for text in problems[:most]]
+        if len(problems) > most:
+            lines.append(f'  … and {len(problems) - most} more')
+        lines += [f'  note: {text}' for text in report.notes]
     return '\n'.join(lines)

@@ -109,22 +109,23 @@ class BoundaryCOCOeval(COCOeval):
         params = self.params
         classes = [catId] if params.useCats else params.catIds
         truths = [g for c in classes for g in self._gts[imgId, c]]
-        found = [d for c in classes for d in self._dts[imgId, c]]
-        order = np.argsort([-d['score'] for d in found], kind='mergesort')
+        detections = [d for c in classes for d in self._dts[imgId, c]]
+        order = np.argsort([-d['score'] for d in detections], kind='mergesort')
         lowest = min(*params.iouThrs, 1 - 1e-10)  # as evaluateImg matches
         single = np.array([not g['iscrowd'] for g in truths])
-        wanted = (ious >= lowest) & single
-        rows, columns = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
+        matchable = (ious >= lowest) & single
+        rows = np.flatnonzero(matchable.any(1))
+        columns = np.flatnonzero(matchable.any(0))
         if len(rows) == 0:
             return ious
-        near = rle_ops.iou(
-            [self._boundary(found[order[i]]) for i in rows],
+        boundary_ious = rle_ops.iou(
+            [self._boundary(detections[order[i]]) for i in rows],
             [self._boundary(truths[j]) for j in columns],
             [0] * len(columns),
         )
         block = np.ix_(rows, columns)
-        lower = np.minimum(ious[block], near)
-        ious[block] = np.where(wanted[block], lower, ious[block])
+        lower = np.minimum(ious[block], boundary_ious)
+        ious[block] = np.where(matchable[block], lower, ious[block])
         return ious
 
     def _boundary(self, annotation: dict) -> dict:
@@ -238,8 +239,8 @@ class BoundaryAPMetric(CocoMetric):
         """
         if not results:
             raise ValueError(f'{type(self).__name__}: no image was evaluated.')
-        truths, found = zip(*results)
-        for result in found:
+        truths, predictions = zip(*results)
+        for result in predictions:
             if 'masks' not in result:
                 raise ValueError(
                     f'{type(self).__name__}: the prediction for the image '
@@ -249,7 +250,7 @@ class BoundaryAPMetric(CocoMetric):
         with tempfile.TemporaryDirectory() as folder:
             prefix = self.outfile_prefix or osp.join(folder, 'results')
             self._prepare_truth(truths, prefix)
-            files = self.results2json(found, prefix)
+            files = self.results2json(predictions, prefix)
             if self.format_only:
                 print_log(f'results are saved in {osp.dirname(prefix)}', 'current')
                 return {}
@@ -285,16 +286,16 @@ class BoundaryAPMetric(CocoMetric):
                 )
         if self.img_ids is None:
             self.img_ids = self._coco_api.get_img_ids()
-        wanted = set(self.cat_ids)
-        bare = [
+        categories = set(self.cat_ids)
+        without_mask = [
             a['id']
             for a in self._coco_api.dataset.get('annotations', ())
-            if a['category_id'] in wanted and not a.get('segmentation')
+            if a['category_id'] in categories and not a.get('segmentation')
         ]
-        if bare:
+        if without_mask:
             raise AnnotationError(
-                f'{name}: {len(bare)} annotations of the ground truth have no '
-                f'segmentation; their ids: {some(bare)}.'
+                f'{name}: {len(without_mask)} annotations of the ground truth have no '
+                f'segmentation; their ids: {some(without_mask)}.'
             )
 
     def _load_detections(self, detections: list[dict]) -> COCO:

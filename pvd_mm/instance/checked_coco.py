@@ -11,83 +11,23 @@ when the file is read, and name it.
 import json
 import logging
 import os
-import os.path as osp
-from collections import Counter
-from collections.abc import Iterable
-from math import isfinite
 from typing import Any
 
-import numpy as np
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
-from pvd_mm.utils.errors import (
-    AnnotationError,
-    MissingDataError,
-    existing_part,
-    report,
-    some,
+from pvd_mm.utils.dataset_files import DatasetFilesMixin
+from pvd_mm.utils.errors import AnnotationError, raise_or_collect, some
+
+from .coco_annotations import (
+    annotation_problems,
+    check_entries,
+    check_rle,
+    has_left_out_polygons,
+    repeated_items,
 )
-
-
-def run_lengths(counts: str) -> np.ndarray:
-    """Unpack the string of a compressed RLE, as pycocotools does.
-
-    Every number is a group of characters of five bits, the lowest first; from
-    the fourth number on it is the difference from the last but one.
-
-    Args:
-        counts (str): ``counts`` of a compressed RLE.
-
-    Returns:
-        np.ndarray: int64, the lengths of the runs.
-
-    Raises:
-        ValueError: The string has other characters or ends within a number.
-    """
-    code = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
-    if len(code) == 0:
-        raise ValueError('its counts are empty')
-    if code.min() < 0 or code.max() > 63:
-        raise ValueError('its counts hold foreign characters')
-    ends = np.flatnonzero(code < 32)
-    if len(ends) == 0 or ends[-1] != len(code) - 1:
-        raise ValueError('its counts end within a number')
-    starts = np.append(0, ends[:-1] + 1)
-    sizes = ends - starts + 1
-    if sizes.max() > 7:
-        raise ValueError('its counts hold a number of more than 32 bits')
-    places = np.arange(len(code)) - np.repeat(starts, sizes)
-    runs = np.add.reduceat((code & 31) << 5 * places, starts)
-    runs -= ((code[ends] & 16) > 0) * (1 << 5 * sizes)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
-
-
-def check_runs(runs: Any, height: int, width: int) -> None:
-    """Check that run lengths fill the image.
-
-    Args:
-        runs (list | np.ndarray): Lengths of the runs.
-        height (int): Height of the image.
-        width (int): Width of the image.
-
-    Raises:
-        ValueError: They do not.
-    """
-    runs = np.asarray(runs)
-    if runs.ndim != 1 or runs.dtype.kind not in 'iu':
-        raise ValueError('its counts are not whole numbers')
-    if runs.min() < 0:
-        raise ValueError(f'its counts hold the negative run {runs.min()}')
-    if runs.sum() != height * width:
-        raise ValueError(
-            f'its runs add up to {runs.sum()} pixels, but its size is '
-            f'{height}x{width} = {height * width} pixels'
-        )
 
 
 class CheckedCOCO(COCO):
@@ -99,7 +39,7 @@ class CheckedCOCO(COCO):
     """
 
     def __init__(self, annotation_file: str | None = None) -> None:
-        self._place = f'the annotation file {annotation_file}: '
+        self._prefix = f'the annotation file {annotation_file}: '
         try:
             super().__init__(annotation_file)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -109,7 +49,28 @@ class CheckedCOCO(COCO):
 
     def createIndex(self) -> None:  # noqa: N802
         """Check the entries, then index them."""
-        self._check_file()
+        check_entries(self.dataset)
+        broken = set()
+        for ann_id, problem in annotation_problems(self.dataset):
+            broken.add(ann_id)
+            raise_or_collect(AnnotationError(problem), self._prefix)
+        annotations = self.dataset.get('annotations', [])
+        if broken:
+            annotations = [ann for ann in annotations if ann['id'] not in broken]
+            self.dataset['annotations'] = annotations
+        polygons = [ann['id'] for ann in annotations if has_left_out_polygons(ann)]
+        if polygons:
+            _warn(
+                f'{len(polygons)} annotations have polygons of fewer than three '
+                'points or of an odd number of coordinates, which mmdet leaves '
+                'out (an object of no other polygon is ignored in training); '
+                f'their ids: {some(polygons)}.'
+            )
+        if any(ann['id'] == 0 for ann in annotations):
+            _warn(
+                'Annotation 0: pycocotools takes an object with the id 0 '
+                'for not found, whatever is detected; count from 1.'
+            )
         super().createIndex()
 
     def get_cat_ids(self, cat_names=(), sup_names=(), cat_ids=()) -> list:
@@ -118,9 +79,9 @@ class CheckedCOCO(COCO):
         Raises:
             AnnotationError: A name is not in the file, or is there twice.
         """
-        found = super().get_cat_ids(cat_names, sup_names, cat_ids)
+        ids = super().get_cat_ids(cat_names, sup_names, cat_ids)
         if not cat_names or sup_names or cat_ids:
-            return found
+            return ids
         names = [cat_names] if isinstance(cat_names, str) else list(cat_names)
         known = [category['name'] for category in self.cats.values()]
         absent = [name for name in names if name not in known]
@@ -132,201 +93,29 @@ class CheckedCOCO(COCO):
                 'metainfo=dict(classes=(...)) and num_classes of the heads '
                 'to what the file has.'
             )
-        twice = [n for n, count in Counter(known).items() if count > 1]
-        twice += [n for n, count in Counter(names).items() if count > 1]
-        twice = [name for name in twice if name in names]
-        if twice:
+        repeated = [*repeated_items(known), *repeated_items(names)]
+        repeated = [name for name in repeated if name in names]
+        if repeated:
             raise AnnotationError(
-                f'the categories {some(twice)} are named twice, in the file '
+                f'the categories {some(repeated)} are named twice, in the file '
                 "or in the classes of the dataset's metainfo."
             )
-        order = [self.cats[i]['name'] for i in found]
+        order = [self.cats[i]['name'] for i in ids]
         if order != names:
-            print_log(
+            _warn(
                 'mmdet numbers the classes in the order of the annotation '
                 f"file ({some(order)}), not in that of the dataset's metainfo "
                 f'({some(names)}): labels are shown under wrong names. Give '
-                'the classes in the order of the file.',
-                'current',
-                logging.WARNING,
+                'the classes in the order of the file.'
             )
-        return found
-
-    # ----------------------------------------------------------- the checks
-    def _check_file(self) -> None:
-        data = self.dataset
-        if not isinstance(data, dict):
-            raise AnnotationError(f'it is not COCO: a {type(data).__name__}')
-        for key in ('images', 'categories', 'annotations'):
-            if key == 'annotations' and key not in data:
-                continue  # the lists of test images have none
-            if not isinstance(data.get(key), list):
-                raise AnnotationError(
-                    f"it is not COCO: '{key}' has to be a list, but "
-                    + (
-                        f'is {_short(data[key])}.'
-                        if key in data
-                        else f'is missing; there are {some(list(data))}.'
-                    )
-                )
-            for place, entry in enumerate(data[key]):
-                if not isinstance(entry, dict) or not _is_id(entry.get('id')):
-                    raise AnnotationError(
-                        f"entry {place} of '{key}' has no id: {_short(entry)}."
-                    )
-            _refuse_repeated((entry['id'] for entry in data[key]), key)
-        if not data['images']:
-            raise AnnotationError('it lists no image.')
-        for category in data['categories']:
-            if not isinstance(category.get('name'), str):
-                raise AnnotationError(f'category {category["id"]} has no name.')
-        sizes = {i['id']: self._image_size(i) for i in data['images']}
-        self._check_annotations(sizes)
-
-    @staticmethod
-    def _image_size(image: dict) -> tuple[int, int]:
-        name = image.get('file_name')
-        if not isinstance(name, str) or not name:
-            raise AnnotationError(f'image {image["id"]} has no file_name.')
-        size = image.get('height'), image.get('width')
-        if not all(isinstance(n, int) and n > 0 for n in size):
-            raise AnnotationError(
-                f'image {image["id"]} ({name}) has the height and width '
-                f'{size}; expected whole numbers above 0.'
-            )
-        return size
-
-    def _check_annotations(self, sizes: dict) -> None:
-        categories = {category['id'] for category in self.dataset['categories']}
-        thin, broken = [], set()
-        for ann in self.dataset.get('annotations', ()):
-            try:
-                if ann['image_id'] not in sizes:
-                    raise ValueError(
-                        f'belongs to the image {ann["image_id"]}, which the file '
-                        'does not list'
-                    )
-                if ann['category_id'] not in categories:
-                    raise ValueError(
-                        f'has the category {ann["category_id"]}, which the file '
-                        f'does not list; there are {some(list(categories))}'
-                    )
-                _check_box(ann['bbox'], ann['area'])
-                outline = ann.get('segmentation')
-                # nothing at all: a box without a mask
-                if outline and _check_outline(outline, sizes[ann['image_id']]):
-                    thin.append(ann['id'])
-            except KeyError as error:
-                broken.add(ann['id'])
-                report(
-                    AnnotationError(f'annotation {ann["id"]} has no {error}.'),
-                    self._place,
-                )
-            except (TypeError, ValueError) as error:
-                broken.add(ann['id'])
-                report(
-                    AnnotationError(
-                        f'annotation {ann["id"]}, of the image {ann["image_id"]}, '
-                        f'{error}.'
-                    ),
-                    self._place,
-                )
-            if ann['id'] == 0:
-                print_log(
-                    'Annotation 0: pycocotools takes an object with the id 0 '
-                    'for not found, whatever is detected; count from 1.',
-                    'current',
-                    logging.WARNING,
-                )
-        if broken:
-            self.dataset['annotations'] = [
-                ann for ann in self.dataset['annotations'] if ann['id'] not in broken
-            ]
-        if thin:
-            print_log(
-                f'{len(thin)} annotations have polygons of fewer than three '
-                'points or of an odd number of coordinates, which mmdet leaves '
-                'out (an object of no other polygon is ignored in training); '
-                f'their ids: {some(thin)}.',
-                'current',
-                logging.WARNING,
-            )
+        return ids
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + '...'
+def _warn(message: str) -> None:
+    print_log(message, 'current', logging.WARNING)
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, str)) and not isinstance(value, bool)
-
-
-def _refuse_repeated(ids: Iterable, key: str) -> None:
-    repeated = [i for i, count in Counter(ids).items() if count > 1]
-    if repeated:
-        raise AnnotationError(
-            f"{len(repeated)} ids of '{key}' are there more than once: "
-            f'{some(repeated)}.'
-        )
-
-
-def _check_box(box: Any, area: Any) -> None:
-    # A sum is the cheapest way to find what is not a finite number.
-    try:
-        good = isinstance(box, list) and len(box) == 4 and isfinite(sum(box))
-    except TypeError:
-        good = False
-    if not good:
-        raise ValueError(
-            f'has the bbox {_short(box)}; expected four finite numbers, '
-            '[left, top, width, height]'
-        )
-    if not isinstance(area, (int, float)) or not isfinite(area):
-        raise ValueError(f'has the area {_short(area)}; expected a finite number')
-
-
-def _check_outline(outline: Any, size: tuple[int, int]) -> bool:
-    """Check a segmentation; tell whether mmdet will leave out part of it."""
-    if isinstance(outline, list):
-        thin = False
-        for polygon in outline:
-            try:
-                good = isinstance(polygon, list) and isfinite(sum(polygon))
-            except TypeError:
-                good = False
-            if not good:
-                raise ValueError(
-                    f'has the polygon {_short(polygon)}; expected finite '
-                    'numbers, [x, y, x, y ...]'
-                )
-            thin |= len(polygon) < 6 or len(polygon) % 2 > 0
-        return thin
-    if not isinstance(outline, dict):
-        raise ValueError(
-            f'has the segmentation {_short(outline)}; expected a list of '
-            'polygons, or RLE'
-        )
-    counts = outline.get('counts')
-    if 'size' not in outline or not isinstance(counts, (list, str)) or not counts:
-        raise ValueError(
-            f'has the broken RLE {_short(outline)}; expected a size, and '
-            'counts as a list or a string'
-        )
-    if outline['size'] != list(size):
-        raise ValueError(
-            f'has an RLE of the size {_short(outline["size"])}, but its image '
-            f'has {list(size)} (height, width)'
-        )
-    if isinstance(counts, list):
-        try:
-            check_runs(counts, *size)
-        except ValueError as error:
-            raise ValueError(f'has a broken RLE: {error}') from error
-    return False
-
-
-class CheckedCocoMixin:
+class CheckedCocoMixin(DatasetFilesMixin):
     """Boundary checks for mmdet's ``CocoDataset`` and its subclasses.
 
     Put it before the dataset in the bases. It serves subclasses that read
@@ -361,7 +150,6 @@ class CheckedCocoMixin:
     """
 
     COCOAPI = CheckedCOCO
-    how_to_get: str = ''
 
     def load_data_list(self) -> list[dict]:
         """List the samples, see ``CocoDataset.load_data_list``.
@@ -372,14 +160,34 @@ class CheckedCocoMixin:
             AnnotationError: The annotation file is broken.
         """
         name = type(self).__name__
-        self._check_places()
+        if 'img' not in self.data_prefix:
+            raise ValueError(
+                f"{name}: data_prefix needs the key 'img', the folder of the "
+                f'images; data_prefix={self.data_prefix}.'
+            )
+        if not self.ann_file:
+            raise ValueError(f'{name}: ann_file has to be given.')
+        local = self._is_local()
+        if local:  # object stores have no folders to look for
+            self._check_ann_file()
+            self._check_folder('img', self.data_prefix['img'] or os.curdir)
         try:
             samples = super().load_data_list()
         except AnnotationError as error:
             raise AnnotationError(
                 f'{name}: the annotation file {self.ann_file}: {error}'
             ) from error
-        return self._check_images(samples) if self._is_local() else samples
+        if not local:
+            return samples
+        return self._leave_out_missing(
+            samples,
+            'img_path',
+            lambda missing: (
+                f'images listed in {self.ann_file} do not exist: '
+                + some([f'{s["img_path"]} (id {s["img_id"]})' for s in missing])
+                + f'.{self._source()}'
+            ),
+        )
 
     def parse_data_info(self, raw_data_info: dict) -> Any:
         """Parse one image, see ``CocoDataset.parse_data_info``."""
@@ -426,7 +234,7 @@ class CheckedCocoMixin:
             mask = instance.get('mask')
             if isinstance(mask, dict) and isinstance(mask['counts'], str):
                 try:
-                    check_runs(run_lengths(mask['counts']), *mask['size'])
+                    check_rle(mask)
                 except ValueError as error:
                     raise AnnotationError(
                         f'{self._place(instance, info)} has a broken RLE: {error}.'
@@ -434,11 +242,11 @@ class CheckedCocoMixin:
         try:
             return super().prepare_data(idx)
         except KeyError as error:
-            bare = [i for i in info['instances'] if 'mask' not in i]
-            if error.args != ('mask',) or not bare:
+            without_mask = [i for i in info['instances'] if 'mask' not in i]
+            if error.args != ('mask',) or not without_mask:
                 raise
             raise AnnotationError(
-                f'{self._place(bare[0], info)} has no segmentation, which the '
+                f'{self._place(without_mask[0], info)} has no segmentation, which the '
                 'pipeline asks for (LoadAnnotations, with_mask=True).'
             ) from error
 
@@ -447,59 +255,6 @@ class CheckedCocoMixin:
             f'{type(self).__name__}: annotation {instance.get("ann_id")} of '
             f'{self.ann_file}, of the image {info["img_path"]},'
         )
-
-    def _source(self) -> str:
-        return f' {self.how_to_get}' if self.how_to_get else ''
-
-    def _is_local(self) -> bool:
-        return (self.backend_args or {}).get('backend', 'local') == 'local'
-
-    def _check_places(self) -> None:
-        name = type(self).__name__
-        if 'img' not in self.data_prefix:
-            raise ValueError(
-                f"{name}: data_prefix needs the key 'img', the folder of the "
-                f'images; data_prefix={self.data_prefix}.'
-            )
-        if not self.ann_file:
-            raise ValueError(f'{name}: ann_file has to be given.')
-        if not self._is_local():
-            return  # object stores have no folders to look for
-        if not osp.isfile(self.ann_file):
-            raise MissingDataError(
-                f"{name}: ann_file names '{self.ann_file}', which does not "
-                f'exist (of its path, {existing_part(self.ann_file)} exists; '
-                f'data_root={self.data_root!r}).{self._source()}'
-            )
-        folder = self.data_prefix['img'] or os.curdir
-        if not osp.isdir(folder):
-            raise MissingDataError(
-                f"{name}: data_prefix['img'] names the folder '{folder}', "
-                f'which does not exist (of its path, {existing_part(folder)} '
-                f'exists; data_root={self.data_root!r}).{self._source()}'
-            )
-
-    def _check_images(self, samples: list[dict]) -> list[dict]:
-        """Compare the sample list with the folders, one listing for each;
-        give those that are there."""
-        there = {}
-        missing, whole = [], []
-        for sample in samples:
-            folder, file = osp.split(sample['img_path'])
-            if folder not in there:
-                known = osp.isdir(folder or os.curdir)
-                there[folder] = set(os.listdir(folder or os.curdir)) if known else ()
-            (whole if file in there[folder] else missing).append(sample)
-        if missing:
-            report(
-                MissingDataError(
-                    f'{type(self).__name__}: {len(missing)} of {len(samples)} images '
-                    f'listed in {self.ann_file} do not exist: '
-                    + some([f'{s["img_path"]} (id {s["img_id"]})' for s in missing])
-                    + f'.{self._source()}'
-                )
-            )
-        return whole
 
 
 @DATASETS.register_module()

@@ -8,96 +8,21 @@ The mixin below finds them where the data enters and names the file.
 """
 
 import os.path as osp
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 from mmcv.transforms import LoadAnnotations
 from mmengine import fileio
 from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
-from pvd_mm.utils.errors import (
-    LabelError,
-    MissingDataError,
-    existing_part,
-    report,
-    some,
-)
+from pvd_mm.utils.dataset_files import DatasetFilesMixin
+from pvd_mm.utils.errors import MissingDataError, some
+
+from .label_check import LabelCheck
 
 
-class LabelCheck:
-    """Pipeline step that refuses label maps with values outside the classes.
-
-    :class:`CheckedDatasetMixin` puts one directly behind every
-    ``LoadAnnotations`` of its pipeline, so the whole map is checked, before
-    any crop. It compares bytes and costs well under a millisecond for a
-    1024x2048 map; the values are only listed when the check fails.
-
-    Args:
-        classes (Sequence[str]): Class names; the labels ``0 ..
-            len(classes) - 1`` are allowed.
-        ignore_index (int): The label that is allowed besides them.
-            Defaults to 255.
-        owner (str): Name of the dataset class, for the messages.
-        hint (str): Sentence that is added when foreign values are found.
-    """
-
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        ignore_index: int = 255,
-        owner: str = 'dataset',
-        hint: str = '',
-    ) -> None:
-        self.num_classes = len(classes)
-        self.ignore_index = ignore_index
-        self.owner = owner
-        self.hint = hint
-
-    def __call__(self, results: dict) -> dict:
-        """Check ``results['gt_seg_map']`` (H x W), change nothing.
-
-        Raises:
-            ValueError: The map is not two-dimensional, its size is not that
-                of the image, or it holds values that are neither a class
-                nor the ignore index.
-        """
-        label = results['gt_seg_map']
-        path = results.get('seg_map_path', '<no path>')
-        if label.ndim != 2:
-            raise LabelError(
-                f'{self.owner}: the label map {path} has the shape '
-                f'{label.shape}; expected one value per pixel, (H, W). '
-                'Colour-coded label images have to be converted to class '
-                'indices first.'
-            )
-        size = results.get('ori_shape')
-        if size is not None and tuple(size[:2]) != label.shape:
-            raise LabelError(
-                f'{self.owner}: the label map {path} has the size '
-                f'{label.shape}, but its image {results.get("img_path")} has '
-                f'{tuple(size[:2])} (height, width).'
-            )
-        foreign = (label >= self.num_classes) & (label != self.ignore_index)
-        if foreign.any():
-            values = np.unique(label[foreign]).tolist()
-            hint = f' {self.hint}' if self.hint else ''
-            raise LabelError(
-                f'{self.owner}: the label map {path} holds the values '
-                f'{some(values)}, which are outside the classes; allowed '
-                f'are 0 to {self.num_classes - 1} ({self.num_classes} '
-                f'classes) and {self.ignore_index} (ignored).{hint}'
-            )
-        return results
-
-    def __repr__(self) -> str:
-        return (
-            f'{type(self).__name__}(num_classes={self.num_classes}, '
-            f'ignore_index={self.ignore_index})'
-        )
-
-
-class CheckedDatasetMixin:
+class CheckedDatasetMixin(DatasetFilesMixin):
     """Boundary checks for subclasses of mmseg's ``BaseSegDataset``.
 
     Put it before the dataset in the bases. Whenever the file list is read it
@@ -113,12 +38,11 @@ class CheckedDatasetMixin:
 
     Attributes:
         how_to_get (str): One sentence on where the data comes from, added to
-            the error about a missing or empty folder.
+            the errors about missing files.
         foreign_label_hint (str): One sentence added to the error about label
             values outside the classes.
     """
 
-    how_to_get: str = ''
     foreign_label_hint: str = ''
 
     @property
@@ -168,7 +92,8 @@ class CheckedDatasetMixin:
                 or an image has no label map (or, with an ``ann_file``, a
                 listed image does not exist).
         """
-        self._check_folders()
+        if self._is_local():  # object stores have no folders to look for
+            self._check_folders()
         samples = super().load_data_list()
         if not samples:
             raise MissingDataError(
@@ -180,84 +105,45 @@ class CheckedDatasetMixin:
             )
         return self._check_files(samples)
 
-    def _source(self) -> str:
-        return f' {self.how_to_get}' if self.how_to_get else ''
-
-    def _is_local(self) -> bool:
-        backend = (self.backend_args or {}).get('backend', 'local')
-        return backend == 'local'
-
     def _check_folders(self) -> None:
-        if not self._is_local():
-            return  # object stores have no folders to look for
-        name = type(self).__name__
         if not self.data_prefix.get('img_path'):
             raise ValueError(
-                f"{name}: data_prefix needs the key 'img_path' (or "
+                f"{type(self).__name__}: data_prefix needs the key 'img_path' (or "
                 f'data_root has to be given); data_prefix={self.data_prefix}, '
                 f'data_root={self.data_root!r}.'
             )
         for key, folder in self.data_prefix.items():
-            if osp.isdir(folder):
-                continue
-            parent = existing_part(folder)
-            raise MissingDataError(
-                f"{name}: data_prefix['{key}'] names the folder '{folder}', "
-                f'which does not exist (of its path, {parent} exists; '
-                f'data_root={self.data_root!r}).{self._source()}'
-            )
-        if self.ann_file and not osp.exists(self.ann_file):
-            raise MissingDataError(
-                f"{name}: ann_file names '{self.ann_file}', which does not "
-                f'exist (data_root={self.data_root!r}).'
-            )
+            self._check_folder(key, folder)
+        if self.ann_file and not osp.isdir(self.ann_file):  # as mmseg reads one
+            self._check_ann_file()
+
+    def _list_files(self, folder: str) -> Iterable[str]:
+        if self._is_local():
+            return super()._list_files(folder)
+        return fileio.list_dir_or_file(
+            folder, list_dir=False, backend_args=self.backend_args
+        )
 
     def _check_files(self, samples: list[dict]) -> list[dict]:
-        """Compare the sample list with the folders, one listing for each;
-        give those that are whole."""
-        name = type(self).__name__
-        if self.ann_file:
-            # without it the images come from the listing itself
-            missing = self._absent(samples, 'img_path', self.img_suffix)
-            if missing:
-                report(
-                    MissingDataError(
-                        f'{name}: {len(missing)} of {len(samples)} images listed '
-                        f'in {self.ann_file} do not exist: {some(missing)}.'
-                    )
-                )
-                gone = set(missing)
-                samples = [s for s in samples if s['img_path'] not in gone]
-        if self.data_prefix.get('seg_map_path') is None:
-            return samples
-        missing = self._absent(samples, 'seg_map_path', self.seg_map_suffix)
-        if missing:
-            pairs = {s['seg_map_path']: s['img_path'] for s in samples}
-            hint = self._missing_label_hint(missing[0])
-            report(
-                MissingDataError(
-                    f'{name}: {len(missing)} of {len(samples)} images have no '
-                    f'label map. First image: {pairs[missing[0]]}; missing: '
-                    f'{some(missing)}.' + (f' {hint}' if hint else '')
-                )
-            )
-            gone = set(missing)
-            samples = [s for s in samples if s['seg_map_path'] not in gone]
-        return samples
+        """Compare the samples with the folders; give those that are complete."""
 
-    def _absent(self, samples: list[dict], key: str, suffix: str) -> list[str]:
-        folder = self.data_prefix[key]
-        there = set(
-            fileio.list_dir_or_file(
-                folder,
-                list_dir=False,
-                suffix=suffix,
-                recursive=True,
-                backend_args=self.backend_args,
+        def images(missing: list[dict]) -> str:
+            paths = [sample['img_path'] for sample in missing]
+            return f'images listed in {self.ann_file} do not exist: {some(paths)}.'
+
+        def label_maps(missing: list[dict]) -> str:
+            paths = [sample['seg_map_path'] for sample in missing]
+            hint = self._missing_label_hint(paths[0])
+            return (
+                f'images have no label map. First image: {missing[0]["img_path"]}; '
+                f'missing: {some(paths)}.' + (f' {hint}' if hint else '')
             )
-        )
-        there = {osp.normpath(osp.join(folder, path)) for path in there}
-        return [s[key] for s in samples if osp.normpath(s[key]) not in there]
+
+        if self.ann_file:  # without it the images come from the listing itself
+            samples = self._leave_out_missing(samples, 'img_path', images)
+        if self.data_prefix.get('seg_map_path') is not None:
+            samples = self._leave_out_missing(samples, 'seg_map_path', label_maps)
+        return samples
 
     def _missing_label_hint(self, path: str) -> str | None:
         """Say why the label map ``path`` may be missing, if it is known."""

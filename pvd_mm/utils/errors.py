@@ -1,7 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Mistakes of the user's, which the tools tell without a traceback."""
 
-import os.path as osp
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,14 +16,6 @@ def some(items: Sequence[Any]) -> str:
     return shown + (f' and {more} more' if more > 0 else '')
 
 
-def existing_part(path: str) -> str:
-    """Return the longest leading part of ``path`` that is a folder."""
-    part = osp.abspath(path)
-    while not osp.isdir(part):
-        part = osp.dirname(part)
-    return part
-
-
 class UserError(Exception):
     """A mistake in what the user gave, told in one message."""
 
@@ -35,37 +26,37 @@ class UserError(Exception):
         return text.rsplit(f'{type(self).__name__}: ', 1)[-1].strip()
 
 
-_collected: ContextVar[list | None] = ContextVar('collected', default=None)
+_collected: ContextVar[list[str] | None] = ContextVar('collected', default=None)
 
 
 @contextmanager
-def collecting() -> Iterator[list]:
-    """Within it, :func:`report` puts messages on a list and raises nothing.
+def collect_errors() -> Iterator[list[str]]:
+    """Within it, :func:`raise_or_collect` puts messages on a list and raises nothing.
 
     Yields:
         list[str]: The messages.
     """
-    found: list[str] = []
-    token = _collected.set(found)
+    messages = []
+    token = _collected.set(messages)
     try:
-        yield found
+        yield messages
     finally:
         _collected.reset(token)
 
 
-def report(error: UserError, place: str = '') -> None:
-    """Raise an error that one can go on after by leaving out what is wrong, or
-    put it on the list of :func:`collecting`.
+def raise_or_collect(error: UserError, prefix: str = '') -> None:
+    """Raise an error that one can go on after by leaving out what is wrong, or put it
+    on the list of :func:`collect_errors`.
 
     Args:
         error (UserError): The error.
-        place (str): What the message on the list begins with, where whoever
-            catches the error adds it. Defaults to ''.
+        prefix (str): What the message on the list begins with, where whoever catches
+            the error adds it. Defaults to ''.
     """
-    found = _collected.get()
-    if found is None:
+    messages = _collected.get()
+    if messages is None:
         raise error
-    found.append(f'{place}{error}')
+    messages.append(f'{prefix}{error}')
 
 
 class UsageError(UserError, RuntimeError):

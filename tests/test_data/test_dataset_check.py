@@ -136,24 +136,24 @@ def test_annotations(shapes):
     """Another size than the image has; then a file that is broken."""
     path = shapes / 'annotations/instances_train2017.json'
     content = json.loads(path.read_text())
-    used = {one['image_id'] for one in content['annotations']}
-    image = next(one for one in content['images'] if one['id'] in used)
+    used = {ann['image_id'] for ann in content['annotations']}
+    image = next(image for image in content['images'] if image['id'] in used)
     image['width'] += 1
-    for one in content['annotations']:
-        if one['image_id'] == image['id'] and 'counts' in one['segmentation']:
-            one['segmentation'] = [[1, 1, 9, 1, 9, 9]]
+    for ann in content['annotations']:
+        if ann['image_id'] == image['id'] and 'counts' in ann['segmentation']:
+            ann['segmentation'] = [[1, 1, 9, 1, 9, 9]]
     path.write_text(json.dumps(content))
     report = check(SHAPES, shapes)[0]
     assert len(report.problems) == 1
     assert image['file_name'] in report.problems[0]
     assert 'its annotations are for (192, 257)' in report.problems[0]
-    one, two, three, *_ = (
+    first, second, third, *_ = (
         ann for ann in content['annotations'] if ann['image_id'] != image['id']
     )
-    one['image_id'], two['bbox'] = 999, [1, 2, 3]
-    del three['category_id']
+    first['image_id'], second['bbox'] = 999, [1, 2, 3]
+    del third['category_id']
     path.write_text(json.dumps(content))
-    gone = next(one for one in content['images'] if one is not image)
+    gone = next(other for other in content['images'] if other is not image)
     (shapes / 'train2017' / gone['file_name']).unlink()
     report = check(SHAPES, shapes)[0]
     assert len(report.problems) == 5, report.problems

@@ -65,23 +65,23 @@ def test_reads_what_was_drawn(config, split, count):
     seen = 0
     for sample in dataset:
         assert sample['inputs'].shape == (3, 192, 256)
-        found = sample['data_samples']
-        image, objects = shapes_scene(split, (found.img_id - 1) % 1_000_000)
+        packed = sample['data_samples']
+        image, objects = shapes_scene(split, (packed.img_id - 1) % 1_000_000)
         image = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
-        if found.get('flip'):
+        if packed.get('flip'):
             image = image.flip(-1)
         assert torch.equal(sample['inputs'], image)
         for instances, crowd in (
-            (found.gt_instances, False),
-            (found.ignored_instances, True),
+            (packed.gt_instances, False),
+            (packed.ignored_instances, True),
         ):
-            drawn = [thing for thing in objects if thing.crowd is crowd]
+            drawn = [shape for shape in objects if shape.crowd is crowd]
             assert instances.labels.tolist() == [
-                SHAPES_CLASSES.index(thing.category) for thing in drawn
+                SHAPES_CLASSES.index(shape.category) for shape in drawn
             ]
-            for mask, thing in zip(instances.masks.masks, drawn, strict=True):
-                flipped = thing.visible[:, ::-1]
-                expected = flipped if found.get('flip') else thing.visible
+            for mask, shape in zip(instances.masks.masks, drawn, strict=True):
+                flipped = shape.visible[:, ::-1]
+                expected = flipped if packed.get('flip') else shape.visible
                 assert (mask == expected).all()
                 seen += 1
     assert seen > 2 * count
@@ -95,7 +95,7 @@ def test_its_metrics_call_the_truth_perfect(config):
         for sample in dataset:
             truth = sample['data_samples'].gt_instances
             masks = torch.from_numpy(truth.masks.masks).bool()
-            found = InstanceData(
+            prediction = InstanceData(
                 bboxes=truth.bboxes.tensor
                 if hasattr(truth.bboxes, 'tensor')
                 else truth.bboxes,
@@ -104,7 +104,7 @@ def test_its_metrics_call_the_truth_perfect(config):
                 masks=masks,
             )
             done = sample['data_samples'].new()
-            done.pred_instances = found
+            done.pred_instances = prediction
             metric.process({}, [done.to_dict()])
         with contextlib.redirect_stdout(io.StringIO()):
             figures = metric.evaluate(len(dataset))

@@ -8,7 +8,8 @@ from mmengine.dataset import Compose
 from mmseg.registry import DATASETS
 from mmseg.utils import register_all_modules
 
-from pvd_mm.semantic.checked_dataset import CheckedCityscapesDataset, LabelCheck
+from pvd_mm.semantic.checked_dataset import CheckedCityscapesDataset
+from pvd_mm.semantic.label_check import LabelCheck
 
 register_all_modules()
 

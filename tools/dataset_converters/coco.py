@@ -46,21 +46,21 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     try:
-        found = arrange_coco(
+        result = arrange_coco(
             args.out, args.zips, args.year, args.splits, track_iter_progress
         )
     except UserError as error:
         sys.exit(f'coco: {error}')
     print()
     missing = []
-    for split, one in found.items():
-        missing += one['missing']
+    for split, counts in result.items():
+        missing += counts['missing']
         text = (
-            f'{split}{args.year}: {one["unpacked"]} files unpacked, '
-            f'{one["listed"]} images listed'
+            f'{split}{args.year}: {counts["unpacked"]} files unpacked, '
+            f'{counts["listed"]} images listed'
         )
-        if one['listed'] != one['official']:
-            text += f' (the official file lists {one["official"]})'
+        if counts['listed'] != counts['official']:
+            text += f' (the official file lists {counts["official"]})'
         print(text)
     print(f'Before a long run: {CHECK}{"2014" if args.year == 2014 else ""}')
     if missing:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pvd_mm.utils.errors import LabelError, MissingDataError, UserError, some
 
-from .files import load, save
+from .files import load_pixels, save_png
 
 SIZE = (480, 360)  # width and height
 UNLABELLED = 11
@@ -63,10 +63,10 @@ def split_of(name: str) -> str:
     Raises:
         ValueError: It is none of CamVid's.
     """
-    found = re.fullmatch(r'(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)', name)
-    if not found:
+    match = re.fullmatch(r'(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)', name)
+    if not match:
         raise ValueError(f'{name} is not the name of an image of CamVid')
-    sequence, frame = found[1], int(found[2])
+    sequence, frame = match[1], int(match[2])
     if sequence == 'Seq05VD' or (sequence == '0001TP' and frame > 8520):
         return 'test'
     # what was labelled of it at 15 frames a second
@@ -154,15 +154,15 @@ def convert_camvid(
             results = [
                 Path(out) / folder / image.name for folder in (split, f'{split}annot')
             ]
-            if all(one.exists() for one in results) and not force:
+            if all(result.exists() for result in results) and not force:
                 kept[split] = kept.get(split, 0) + 1
                 continue
             pixels, label, unknown = _convert(image, path)
         except (UserError, ValueError) as error:
             broken[str(path)] = str(error)
             continue
-        save(pixels, results[0])
-        save(label, results[1])
+        save_png(pixels, results[0])
+        save_png(label, results[1])
         if unknown:
             foreign[str(path)] = unknown
         written[split] = written.get(split, 0) + 1
@@ -170,7 +170,7 @@ def convert_camvid(
 
 
 def _convert(image: Path, path: Path) -> tuple[np.ndarray, np.ndarray, int]:
-    pixels, colors = load(image, 'RGB'), load(path, 'RGB')
+    pixels, colors = load_pixels(image, 'RGB'), load_pixels(path, 'RGB')
     if pixels.shape != colors.shape:
         raise LabelError(
             f'{path} is {colors.shape[:2]}, but {image} is {pixels.shape[:2]} (height, '

@@ -9,10 +9,10 @@ import numpy as np
 
 from pvd_mm.utils.errors import LabelError, MissingDataError, UserError, some
 
-from .files import load, save
+from .files import load_pixels, save_png
 
 _IGNORED = 255
-_GIVEN, _MADE = '_gtFine_labelIds.png', '_gtFine_labelTrainIds.png'
+_LABEL_IDS, _TRAIN_IDS = '_gtFine_labelIds.png', '_gtFine_labelTrainIds.png'
 
 
 def train_ids() -> np.ndarray:
@@ -65,8 +65,8 @@ def convert_cityscapes(
     """
     table = train_ids()
     gtfine = Path(root) / 'gtFine'
-    given = sorted(gtfine.glob(f'*/*/*{_GIVEN}'))
-    if not given:
+    sources = sorted(gtfine.glob(f'*/*/*{_LABEL_IDS}'))
+    if not sources:
         hint = 'has none'
         if not gtfine.is_dir():
             zipped = Path(root) / 'gtFine_trainvaltest.zip'
@@ -76,18 +76,18 @@ def convert_cityscapes(
                 else 'does not exist'
             )
         raise MissingDataError(
-            f'label ids are expected as gtFine/<split>/<city>/<name>{_GIVEN} in '
+            f'label ids are expected as gtFine/<split>/<city>/<name>{_LABEL_IDS} in '
             f"'{root}', but {gtfine} {hint}. They are in gtFine_trainvaltest.zip of "
             'https://www.cityscapes-dataset.com.'
         )
     written, kept, broken = 0, 0, {}
-    for path in progress(given):
-        made = path.with_name(path.name.replace(_GIVEN, _MADE))
-        if made.exists() and not force:
+    for path in progress(sources):
+        result = path.with_name(path.name.replace(_LABEL_IDS, _TRAIN_IDS))
+        if result.exists() and not force:
             kept += 1
             continue
         try:
-            save(_convert(path, table), made)
+            save_png(_convert(path, table), result)
         except UserError as error:
             broken[str(path)] = str(error)
             continue
@@ -96,17 +96,17 @@ def convert_cityscapes(
 
 
 def _convert(path: Path, table: np.ndarray) -> np.ndarray:
-    ids = load(path)
+    ids = load_pixels(path)
     if ids.ndim != 2 or ids.dtype != np.uint8:
         raise LabelError(
             f'{path} has the shape {ids.shape} and the type {ids.dtype}; expected '
             'one uint8 per pixel.'
         )
-    found = table[ids]
-    if found.min() < 0:
-        values = np.unique(ids[found < 0]).tolist()
+    mapped = table[ids]
+    if mapped.min() < 0:
+        values = np.unique(ids[mapped < 0]).tolist()
         raise LabelError(
             f'{path} holds the values {some(values)}, which are no label ids; allowed '
             f'are 0 to {np.flatnonzero(table >= 0).max()}.'
         )
-    return found.astype(np.uint8)
+    return mapped.astype(np.uint8)

@@ -57,7 +57,7 @@ def arrange_coco(
         )
     check_folder(root)
     out, source = Path(root), Path(root if zips is None else zips)
-    found = {}
+    counts = {}
     for split in splits:
         name = f'{split}{year}'
         annotations = f'annotations/instances_{name}.json'
@@ -71,15 +71,15 @@ def arrange_coco(
         unpacked += _unpack(
             source / f'{name}.zip', out, rf'{name}/[^/]+\.jpg', out / name, progress
         )
-        listed = _listed(out / annotations)
-        there = {path.name for path in (out / name).iterdir()}
-        found[split] = dict(
+        listed = _list_images(out / annotations)
+        present = {path.name for path in (out / name).iterdir()}
+        counts[split] = dict(
             listed=len(listed),
             official=IMAGES[year, split],
             unpacked=unpacked,
-            missing=[f'{name}/{file}' for file in listed if file not in there],
+            missing=[f'{name}/{file}' for file in listed if file not in present],
         )
-    return found
+    return counts
 
 
 def _unpack(
@@ -99,30 +99,32 @@ def _unpack(
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            wanted = [
-                one for one in archive.infolist() if re.fullmatch(pattern, one.filename)
+            members = [
+                member
+                for member in archive.infolist()
+                if re.fullmatch(pattern, member.filename)
             ]
-            if not wanted:
+            if not members:
                 raise UserError(f'{path} holds nothing that is named like {result}.')
-            wanted = [one for one in wanted if not _is_there(out, one)]
-            for one in progress(wanted) if wanted else ():
+            members = [member for member in members if not _is_unpacked(out, member)]
+            for member in progress(members) if members else ():
                 with (
-                    archive.open(one) as given,
-                    whole(out / one.filename) as partial,
+                    archive.open(member) as source,
+                    whole(out / member.filename) as partial,
                     open(partial, 'wb') as file,
                 ):
-                    shutil.copyfileobj(given, file, 1 << 20)
+                    shutil.copyfileobj(source, file, 1 << 20)
     except zipfile.BadZipFile as error:
         raise UserError(f'{path} is no zip, or only a part of one: {error}.') from error
-    return len(wanted)
+    return len(members)
 
 
-def _is_there(out: Path, member: zipfile.ZipInfo) -> bool:
+def _is_unpacked(out: Path, member: zipfile.ZipInfo) -> bool:
     path = out / member.filename
     return path.is_file() and path.stat().st_size == member.file_size
 
 
-def _listed(path: Path) -> list[str]:
+def _list_images(path: Path) -> list[str]:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
         return [image['file_name'] for image in content['images']]

@@ -10,7 +10,7 @@ from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import whole
 
 
-def load(path: Path, mode: str | None = None) -> np.ndarray:
+def load_pixels(path: Path, mode: str | None = None) -> np.ndarray:
     """The pixels of an image file.
 
     Args:
@@ -30,7 +30,7 @@ def load(path: Path, mode: str | None = None) -> np.ndarray:
         raise UserError(f'{path} cannot be read: {error}') from error
 
 
-def save(pixels: np.ndarray, path: Path) -> None:
+def save_png(pixels: np.ndarray, path: Path) -> None:
     """Write pixels as PNG."""
     with whole(path) as partial:
         Image.fromarray(pixels).save(partial, 'PNG')

@@ -7,10 +7,14 @@ reused, completed or refused, and nothing else is ever overwritten.
 """
 
 import json
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from pvd_mm.utils.files import check_folder, write_text
+import cv2
+import numpy as np
+
+from pvd_mm.utils.files import check_folder, make_folder, write_text
 
 _SMALLEST, _LARGEST = 64, 4096
 _MOST = 999_999  # scenes of a split; their numbers have six digits
@@ -44,86 +48,129 @@ def check_scene(split: str, index: int, seed: int, size: tuple[int, int]) -> Non
     check_size(size)
 
 
-def sample_parameters(
-    sample: str, version: int, train: int, val: int, size: tuple[int, int], seed: int
-) -> dict:
-    """Check what a whole sample is drawn with, and put it in a dict.
-
-    Raises:
-        ValueError: One of the arguments is out of range.
-    """
-    for name, value, least in (('train', train, 1), ('val', val, 1), ('seed', seed, 0)):
-        if value < least:
-            raise ValueError(f'{name} is {value}; expected at least {least}.')
-        if name != 'seed' and value > _MOST:
-            raise ValueError(f'{name} is {value}; expected at most {_MOST}.')
-    check_size(size)
-    return dict(
-        sample=sample, version=version, train=train, val=val, size=list(size), seed=seed
-    )
-
-
-def is_there(
-    out: Path,
-    parameters: dict,
-    files: Callable[[], Iterable[Path]],
-    clear: Callable[[], None],
-    force: bool,
-) -> bool:
-    """Look what the folder holds; clear the way if it may be replaced.
+class SampleFolder:
+    """The folder of one sample.
 
     Args:
-        out (Path): The folder.
-        parameters (dict): As :func:`sample_parameters` has made them.
-        files (Callable): Lists the files that the complete sample has.
-        clear (Callable): Deletes the files that a sample of this kind has
-            written, and nothing else.
-        force (bool): Whether a sample with other parameters is replaced.
+        out (str | os.PathLike): The folder.
+        sample (str): Name of the sample, and of its marker.
+        version (int): Of its drawing.
+        train (int): Number of training scenes.
+        val (int): Number of validation scenes.
+        size (tuple[int, int]): Height and width in pixels.
+        seed (int): Of the whole sample.
 
-    Returns:
-        bool: Whether the complete sample is there already.
+    Attributes:
+        scenes (list[tuple[str, int]]): Split and number of every scene.
 
     Raises:
-        FileExistsError: The folder is not empty and holds something else, or
-            a sample with other parameters and ``force`` is not given.
-        BlockedPathError: ``out`` cannot be a folder.
+        ValueError: A count, the size or the seed is out of range.
     """
-    check_folder(out)
-    if not out.exists() or not any(out.iterdir()):
-        return False
-    sample = parameters['sample']
-    marker = out / f'{sample}.json'
-    there = None
-    if marker.is_file():
-        try:
-            there = json.loads(marker.read_text())
-        except ValueError:
-            there = None
-    if not isinstance(there, dict) or there.get('sample') != sample:
-        raise FileExistsError(
-            f'{out} is not empty and is no {sample} sample (it has no valid '
-            f'{marker.name}); nothing was written. Choose another folder.'
+
+    def __init__(
+        self,
+        out: str | os.PathLike,
+        sample: str,
+        version: int,
+        train: int,
+        val: int,
+        size: tuple[int, int],
+        seed: int,
+    ) -> None:
+        for name, value, least in (
+            ('train', train, 1), ('val', val, 1), ('seed', seed, 0)
+        ):  # fmt: skip
+            if value < least:
+                raise ValueError(f'{name} is {value}; expected at least {least}.')
+            if name != 'seed' and value > _MOST:
+                raise ValueError(f'{name} is {value}; expected at most {_MOST}.')
+        check_size(size)
+        self.out = Path(out)
+        self.sample = sample
+        self.marker = self.out / f'{sample}.json'
+        self.parameters = dict(
+            sample=sample,
+            version=version,
+            train=train,
+            val=val,
+            size=list(size),
+            seed=seed,
         )
-    complete = there.pop('complete', False)
-    if there != parameters:
-        if not force:
-            differing = [
-                f'{key}: {there.get(key)} there, {value} asked'
-                for key, value in parameters.items()
-                if there.get(key) != value
-            ]
-            raise FileExistsError(
-                f'{out} holds a {sample} sample with other parameters '
-                f'({"; ".join(differing)}). Use --force to replace it, or '
-                'another folder.'
-            )
-        clear()
+        self.scenes = [('train', i) for i in range(train)]
+        self.scenes += [('val', i) for i in range(val)]
+
+    def is_complete(
+        self, files: Iterable[Path], patterns: Iterable[str], force: bool
+    ) -> bool:
+        """Look what the folder holds; mark it as begun if the sample is not there.
+
+        Args:
+            files (Iterable[Path]): What the complete sample has.
+            patterns (Iterable[str]): Of all files that a sample of this kind writes,
+                relative to the folder, for ``Path.glob``: what is deleted if another
+                one is replaced.
+            force (bool): Whether a sample with other parameters is replaced.
+
+        Returns:
+            bool: Whether the complete sample is there already.
+
+        Raises:
+            FileExistsError: The folder is not empty and holds something else, or a
+                sample with other parameters and ``force`` is not given.
+            BlockedPathError: ``out`` cannot be a folder.
+        """
+        check_folder(self.out)
+        if self.out.exists() and any(self.out.iterdir()):
+            there = self._read_marker()
+            complete = there.pop('complete', False)
+            if there == self.parameters:
+                if complete and all(path.is_file() for path in files):
+                    return True
+            elif force:
+                for pattern in patterns:
+                    for path in self.out.glob(pattern):
+                        path.unlink()
+            else:
+                differing = [
+                    f'{key}: {there.get(key)} there, {value} asked'
+                    for key, value in self.parameters.items()
+                    if there.get(key) != value
+                ]
+                raise FileExistsError(
+                    f'{self.out} holds a {self.sample} sample with other parameters '
+                    f'({"; ".join(differing)}). Use --force to replace it, or '
+                    'another folder.'
+                )
+        self.mark(complete=False)
         return False
-    return complete and all(path.is_file() for path in files())
+
+    def _read_marker(self) -> dict:
+        content = None
+        if self.marker.is_file():
+            try:
+                content = json.loads(self.marker.read_text())
+            except ValueError:
+                pass
+        if not isinstance(content, dict) or content.get('sample') != self.sample:
+            raise FileExistsError(
+                f'{self.out} is not empty and is no {self.sample} sample (it has no '
+                f'valid {self.marker.name}); nothing was written. Choose another '
+                'folder.'
+            )
+        return content
+
+    def mark(self, complete: bool) -> None:
+        """Write the marker, and the folder if it is missing."""
+        content = dict(self.parameters, complete=complete)
+        write_text(self.marker, json.dumps(content, indent=2) + '\n')
 
 
-def mark(out: Path, parameters: dict, complete: bool) -> None:
-    """Write the marker, and the folder if it is missing."""
-    content = dict(parameters, complete=complete)
-    path = out / f'{parameters["sample"]}.json'
-    write_text(path, json.dumps(content, indent=2) + '\n')
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write RGB or labels as PNG, and the folder if it is missing.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    make_folder(path.parent)
+    if not cv2.imwrite(str(path), pixels[..., ::-1] if pixels.ndim == 3 else pixels):
+        raise OSError(f'could not write {path}')

@@ -54,8 +54,8 @@ def read(path):
 def test_classes_are_those_of_the_dataset():
     assert list(CLASSES) == [*CamVidDataset.METAINFO['classes'], 'unlabelled']
     assert len(np.unique(COLORS, axis=0)) == 32
-    found = labels_of_colors(COLORS[None])[0].tolist()
-    assert found == [
+    labels = labels_of_colors(COLORS[None])[0].tolist()
+    assert labels == [
         label for label, colors in enumerate(CLASSES.values()) for _ in colors
     ]
     assert labels_of_colors(
@@ -89,8 +89,8 @@ def test_what_it_makes_is_what_the_configs_read(originals):
             },
         )
     )
-    assert [one.problems for one in reports] == [[], [], []]
-    assert [one.samples for one in reports[:2]] == [1, 1]
+    assert [report.problems for report in reports] == [[], [], []]
+    assert [report.samples for report in reports[:2]] == [1, 1]
 
 
 def test_an_interrupted_run_goes_on(originals):

@@ -39,9 +39,9 @@ def zips(tmp_path):
 
 def test_the_official_layout(zips, tmp_path):
     out = tmp_path / 'a/coco'
-    found = arrange_coco(str(out), str(zips))
-    assert found['train'] == dict(listed=3, official=118287, unpacked=4, missing=[])
-    assert found['val'] == dict(listed=2, official=5000, unpacked=3, missing=[])
+    counts = arrange_coco(str(out), str(zips))
+    assert counts['train'] == dict(listed=3, official=118287, unpacked=4, missing=[])
+    assert counts['val'] == dict(listed=2, official=5000, unpacked=3, missing=[])
     files = {path.relative_to(out).as_posix() for path in out.rglob('*.*')}
     assert len(files) == 7 and 'annotations/instances_val2017.json' in files
     assert not list(tmp_path.rglob('evil.jpg')) and not list(out.rglob('captions*'))
@@ -54,7 +54,7 @@ def test_the_official_layout(zips, tmp_path):
             },
         )
     )
-    assert [one.problems for one in reports] == [[], [], []]
+    assert [report.problems for report in reports] == [[], [], []]
 
 
 def test_an_interrupted_run_goes_on(zips, tmp_path):

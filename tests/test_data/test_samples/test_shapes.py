@@ -15,9 +15,9 @@ import pytest
 
 from helpers.commands import ROOT
 from pvd_mm.data.samples import SHAPES_CLASSES, make_shapes_sample, shapes_scene
-from pvd_mm.data.samples.figures import FIGURES
-from pvd_mm.data.samples.shapes import mask_outline, mask_runs
-from pvd_mm.data.samples.shapes_scene import (
+from pvd_mm.data.samples.shapes.figures import FIGURES
+from pvd_mm.data.samples.shapes.masks import mask_outline, mask_runs
+from pvd_mm.data.samples.shapes.scene import (
     LEAST_PIXELS,
     LEAST_SHARE,
     SceneObject,
@@ -65,12 +65,12 @@ def test_scene():
     assert image.shape == (192, 256, 3) and image.dtype == np.uint8
     assert len(objects) > 0
     seen = np.zeros((192, 256), int)
-    for thing in objects:
-        assert isinstance(thing, SceneObject) and thing.category in SHAPES_CLASSES
-        for mask in (thing.mask, thing.visible):
+    for drawn in objects:
+        assert isinstance(drawn, SceneObject) and drawn.category in SHAPES_CLASSES
+        for mask in (drawn.mask, drawn.visible):
             assert mask.shape == (192, 256) and mask.dtype == bool
-        assert not (thing.visible & ~thing.mask).any()
-        seen += thing.visible
+        assert not (drawn.visible & ~drawn.mask).any()
+        seen += drawn.visible
     assert seen.max() == 1
     assert (objects[-1].mask == objects[-1].visible).all()
 
@@ -90,18 +90,18 @@ def test_what_a_sample_has():
     empty = crowds = hidden = holes = pieces = 0
     for index in range(60):
         image, objects = shapes_scene('train', index)
-        plain = [thing for thing in objects if not thing.crowd]
+        plain = [drawn for drawn in objects if not drawn.crowd]
         crowds += len(objects) - len(plain)
         empty += not objects
         assert bool(plain) == bool(objects)
         if plain:
             counts.append(len(plain))
-        for thing in plain:
-            classes.append(thing.category)
-            areas.append(thing.visible.sum())
-            hidden += areas[-1] < 0.95 * thing.mask.sum()
+        for drawn in plain:
+            classes.append(drawn.category)
+            areas.append(drawn.visible.sum())
+            hidden += areas[-1] < 0.95 * drawn.mask.sum()
             _, tree = cv2.findContours(
-                thing.visible.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+                drawn.visible.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
             )
             holes += (tree[0][:, 3] >= 0).any()
             pieces += (tree[0][:, 3] < 0).sum() > 1
@@ -119,9 +119,9 @@ def test_what_a_sample_has():
 def test_eight_scenes_show_every_class():
     for split in ('train', 'val'):
         shown = {
-            thing.category
+            drawn.category
             for index in range(8)
-            for thing in shapes_scene(split, index, 0, SIZE)[1]
+            for drawn in shapes_scene(split, index, 0, SIZE)[1]
         }
         assert shown == set(SHAPES_CLASSES)
 
@@ -168,8 +168,8 @@ def test_what_can_hardly_be_seen_is_not_there():
 
     _, objects = Pile(np.random.default_rng(0), 120, 128, 'disc').render()
     assert len(objects) == 2
-    for thing in objects:
-        assert thing.visible.sum() >= LEAST_SHARE * thing.mask.sum()
+    for drawn in objects:
+        assert drawn.visible.sum() >= LEAST_SHARE * drawn.mask.sum()
 
 
 # ---------------------------------------------------------------- the files
@@ -224,14 +224,14 @@ def test_every_outline_decodes_to_the_drawn_mask(load):
             _, objects = shapes_scene(split, index_of(image))
             annotations = coco.loadAnns(coco.getAnnIds(image['id']))
             assert len(annotations) == len(objects)
-            for ann, thing in zip(annotations, objects, strict=True):
+            for ann, drawn in zip(annotations, objects, strict=True):
                 mask = coco.annToMask(ann)
-                assert (mask == thing.visible).all()
+                assert (mask == drawn.visible).all()
                 assert ann['area'] == mask.sum()
                 box = rle_ops.toBbox(coco.annToRLE(ann)).tolist()
                 assert ann['bbox'] == box
-                assert SHAPES_CLASSES[ann['category_id'] - 1] == thing.category
-                assert ann['iscrowd'] == thing.crowd
+                assert SHAPES_CLASSES[ann['category_id'] - 1] == drawn.category
+                assert ann['iscrowd'] == drawn.crowd
                 forms.add((type(ann['segmentation']), ann['iscrowd']))
     assert forms == {(list, 0), (dict, 0), (dict, 1)}
 
@@ -267,11 +267,11 @@ def test_ground_truth_against_itself(load, kind):
     from pycocotools.cocoeval import COCOeval
 
     truth = load('val')
-    found = []
+    detections = []
     for ann in truth.dataset['annotations']:
         if not ann['iscrowd']:
             segmentation = truth.annToRLE(ann)
-            found.append(
+            detections.append(
                 dict(
                     image_id=ann['image_id'],
                     bbox=ann['bbox'],
@@ -285,7 +285,7 @@ def test_ground_truth_against_itself(load, kind):
         _, labels = cv2.connectedComponents(truth.annToMask(ann))
         member = np.asfortranarray(labels == 1, np.uint8)
         segmentation = rle_ops.encode(member)
-        found.append(
+        detections.append(
             dict(
                 image_id=ann['image_id'],
                 score=1.0,
@@ -295,7 +295,7 @@ def test_ground_truth_against_itself(load, kind):
             )
         )
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, truth.loadRes(found), kind)
+        evaluation = COCOeval(truth, truth.loadRes(detections), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -17,7 +17,7 @@ from helpers.commands import ROOT, tool
 from pvd_mm.apis.complexity import model_complexity
 from pvd_mm.apis.images import read_image
 from pvd_mm.data.samples import make_shapes_sample, make_street_sample
-from pvd_mm.data.samples.street import _paths as street_paths
+from pvd_mm.data.samples.street.sample import scene_files
 from pvd_mm.engine.records import (
     new_record,
     read_records,
@@ -138,7 +138,7 @@ def test_the_samples_are_as_the_data_file_says():
     )
     default = inspect.signature(make_street_sample).parameters['val'].default
     assert street == Counter(
-        street_paths(Path(), 'val', index)[0].parent.name for index in range(default)
+        scene_files(Path(), 'val', index)[0].parent.name for index in range(default)
     )
     default = inspect.signature(make_shapes_sample).parameters['val'].default
     assert shapes == dict(val2017=default)

@@ -19,14 +19,14 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from pvd_mm.utils.files import make_folder, write_text
+from pvd_mm.utils.files import write_text
 
+from ..folder import SampleFolder, check_scene, write_png
 from .figures import FIGURES
-from .folder import check_scene, is_there, mark, sample_parameters
-from .shapes_scene import SceneObject, ShapesScene
+from .masks import mask_outline, mask_runs
+from .scene import SceneObject, ShapesScene
 
 VERSION = 1  # raise when the drawing changes, so that old samples are seen
 
@@ -83,7 +83,7 @@ def make_shapes_sample(
     size: tuple[int, int] = (192, 256),
     seed: int = 0,
     force: bool = False,
-    progress: Callable[[Iterable], Iterable] | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> bool:
     """Write the shapes sample.
 
@@ -100,7 +100,7 @@ def make_shapes_sample(
         seed (int): Not negative. Defaults to 0.
         force (bool): Replace a shapes sample that has other parameters.
             Anything else is never replaced. Defaults to False.
-        progress (Callable, optional): Wraps the list of scenes, e.g.
+        progress (Callable): Wraps the list of scenes, e.g.
             ``mmengine.track_iter_progress``. Defaults to none.
 
     Returns:
@@ -112,26 +112,18 @@ def make_shapes_sample(
             a sample with other parameters and ``force`` is not given.
         BlockedPathError: ``out`` cannot be a folder.
     """
-    parameters = sample_parameters('shapes', VERSION, train, val, size, seed)
-    out = Path(out)
-    jobs = [('train', i) for i in range(train)]
-    jobs += [('val', i) for i in range(val)]
-
-    def files():
-        yield from (_ann_file(out, split) for split in _SPLITS)
-        yield from (_image_file(out, *job) for job in jobs)
-
-    if is_there(out, parameters, files, lambda: _remove_scenes(out), force):
+    sample = SampleFolder(out, 'shapes', VERSION, train, val, size, seed)
+    files = [_ann_file(out, split) for split in _SPLITS]
+    files += [_image_file(out, *scene) for scene in sample.scenes]
+    patterns = [f'annotations/instances_{split}2017.json' for split in _SPLITS]
+    patterns += [f'{split}2017/00000[01]??????.png' for split in _SPLITS]
+    if sample.is_complete(files, patterns, force):
         return False
-    mark(out, parameters, complete=False)
-    for path in files():
-        make_folder(path.parent)
     entries = {split: ([], []) for split in _SPLITS}
-    for split, index in jobs if progress is None else progress(jobs):
+    for split, index in progress(sample.scenes):
         image, objects = shapes_scene(split, index, seed, tuple(size))
         path = _image_file(out, split, index)
-        if not cv2.imwrite(str(path), image[..., ::-1]):
-            raise OSError(f'could not write {path}')
+        write_png(path, image)
         images, annotations = entries[split]
         image_id = _FIRST_ID[split] + index
         images.append(
@@ -141,13 +133,13 @@ def make_shapes_sample(
                 file_name=path.name,
                 height=size[0],
                 width=size[1],
-            )  # fmt: skip
+            )
         )
-        for i, thing in enumerate(objects):
-            annotations.append(_annotation(thing, image_id, i))
+        for place, drawn in enumerate(objects):
+            annotations.append(_annotation(drawn, image_id, place))
     for split, (images, annotations) in entries.items():
-        for list_of in (images, annotations):
-            list_of.sort(key=lambda entry: entry['id'])  # whatever the order of jobs
+        for listed in (images, annotations):  # whatever the order of the scenes
+            listed.sort(key=lambda entry: entry['id'])
         content = dict(
             info=dict(
                 description=f'Drawn figures, {split} split',
@@ -166,79 +158,31 @@ def make_shapes_sample(
             ],
         )  # fmt: skip
         write_text(_ann_file(out, split), json.dumps(content, separators=(',', ':')))
-    mark(out, parameters, complete=True)
+    sample.mark(complete=True)
     return True
 
 
-def mask_outline(mask: np.ndarray) -> list[float] | None:
-    """Trace a mask along the edges of its pixels.
-
-    Args:
-        mask (np.ndarray): (H, W) bool.
-
-    Returns:
-        list[float] | None: The polygon x, y, x, y ... in COCO's coordinates,
-        in which pixel 0 reaches from 0 to 1, or None if the mask has a hole
-        or is not in one piece.
-    """
-    # In the mask at twice its size a pixel's first and second half tell on
-    # which of its edges the outline lies.
-    twice = np.repeat(np.repeat(mask.astype(np.uint8), 2, 0), 2, 1)
-    contours, _ = cv2.findContours(twice, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if len(contours) != 1:
-        return None
-    corners = (contours[0][:, 0] + 1) // 2
-    # two points of the outline meet in every inner corner
-    corners = corners[(corners != np.roll(corners, 1, 0)).any(1)]
-    return corners.ravel().astype(float).tolist()
-
-
-def mask_runs(mask: np.ndarray) -> dict:
-    """Encode a mask as COCO's uncompressed RLE.
-
-    Args:
-        mask (np.ndarray): (H, W) bool.
-
-    Returns:
-        dict: ``size`` [H, W] and ``counts``, the lengths of the runs of 0 and
-        1 in turn, column by column.
-    """
-    pixels = mask.ravel(order='F')
-    starts = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
-    counts = np.diff([0, *starts, pixels.size]).tolist()
-    # the first run is one of 0
-    return dict(size=list(mask.shape), counts=[0, *counts] if pixels[0] else counts)
-
-
-def _annotation(thing: SceneObject, image_id: int, place: int) -> dict:
-    rows = np.flatnonzero(thing.visible.any(1)).tolist()
-    columns = np.flatnonzero(thing.visible.any(0)).tolist()
-    outline = None if thing.crowd else mask_outline(thing.visible)
+def _annotation(drawn: SceneObject, image_id: int, place: int) -> dict:
+    rows = np.flatnonzero(drawn.visible.any(1)).tolist()
+    columns = np.flatnonzero(drawn.visible.any(0)).tolist()
+    outline = None if drawn.crowd else mask_outline(drawn.visible)
     return dict(
         id=image_id * _IDS_PER_IMAGE + place,
         image_id=image_id,
-        category_id=CLASSES.index(thing.category) + 1,
-        segmentation=mask_runs(thing.visible) if outline is None else [outline],
-        area=int(thing.visible.sum()),
+        category_id=CLASSES.index(drawn.category) + 1,
+        segmentation=mask_runs(drawn.visible) if outline is None else [outline],
+        area=int(drawn.visible.sum()),
         bbox=[
             columns[0], rows[0],
             columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1,
         ],
-        iscrowd=int(thing.crowd),
+        iscrowd=int(drawn.crowd),
     )  # fmt: skip
 
 
-def _ann_file(out: Path, split: str) -> Path:
-    return out / 'annotations' / f'instances_{split}2017.json'
+def _ann_file(out: str | os.PathLike, split: str) -> Path:
+    return Path(out, 'annotations', f'instances_{split}2017.json')
 
 
-def _image_file(out: Path, split: str, index: int) -> Path:
-    return out / f'{split}2017' / f'{_FIRST_ID[split] + index:012d}.png'
-
-
-def _remove_scenes(out: Path) -> None:
-    """Delete files that the sample itself has written, nothing else."""
-    for split in _SPLITS:
-        _ann_file(out, split).unlink(missing_ok=True)
-        for path in (out / f'{split}2017').glob('00000[01]??????.png'):
-            path.unlink()
+def _image_file(out: str | os.PathLike, split: str, index: int) -> Path:
+    return Path(out, f'{split}2017', f'{_FIRST_ID[split] + index:012d}.png')

@@ -16,22 +16,12 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from pvd_mm.utils.files import make_folder
-
-from .folder import check_scene, is_there, mark, sample_parameters
-from .scene import Scene
+from ..folder import SampleFolder, check_scene, write_png
+from .scene import StreetScene
 
 VERSION = 1  # raise when the drawing changes, so that old samples are seen
-
-CLASSES = (
-    'road', 'sidewalk', 'building', 'wall', 'fence', 'pole',
-    'traffic light', 'traffic sign', 'vegetation', 'terrain', 'sky',
-    'person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle',
-    'bicycle',
-)  # fmt: skip
 
 # Cities differ in the camera's hood; val has cities of its own.
 _CITIES = {
@@ -74,7 +64,7 @@ def street_scene(
     """
     check_scene(split, index, seed, size)
     rng = np.random.default_rng([seed, list(_CITIES).index(split), index])
-    return Scene(
+    return StreetScene(
         rng,
         *size,
         wanted=_WANTED[index % len(_WANTED)],
@@ -118,26 +108,28 @@ def make_street_sample(
             a sample with other parameters and ``force`` is not given.
         BlockedPathError: ``out`` cannot be a folder.
     """
-    parameters = sample_parameters('street', VERSION, train, val, size, seed)
-    out = Path(out)
-    jobs = [('train', i) for i in range(train)]
-    jobs += [('val', i) for i in range(val)]
-
-    def files():
-        return (path for job in jobs for path in _paths(out, *job))
-
-    if is_there(out, parameters, files, lambda: _remove_scenes(out), force):
+    sample = SampleFolder(out, 'street', VERSION, train, val, size, seed)
+    files = (path for scene in sample.scenes for path in scene_files(out, *scene))
+    patterns = (
+        str(path)
+        for split, cities in _CITIES.items()
+        for city in cities
+        for path in _files('', split, city, '??????')
+    )
+    if sample.is_complete(files, patterns, force):
         return False
-    mark(out, parameters, complete=False)
-    for split, index in progress(jobs):
+    for split, index in progress(sample.scenes):
         image, label = street_scene(split, index, seed, tuple(size))
-        paths = _paths(out, split, index)
-        for path, pixels in zip(paths, (image[..., ::-1], label), strict=True):
-            make_folder(path.parent)
-            if not cv2.imwrite(str(path), pixels):
-                raise OSError(f'could not write {path}')
-    mark(out, parameters, complete=True)
+        paths = scene_files(out, split, index)
+        for path, pixels in zip(paths, (image, label), strict=True):
+            write_png(path, pixels)
+    sample.mark(complete=True)
     return True
+
+
+def scene_files(out: str | os.PathLike, split: str, index: int) -> tuple[Path, Path]:
+    """Where the image and the label map of a scene are."""
+    return _files(out, split, _city(split, index), f'{index:06d}')
 
 
 def _city(split: str, index: int) -> str:
@@ -145,23 +137,9 @@ def _city(split: str, index: int) -> str:
     return cities[index % len(cities)]
 
 
-def _paths(out: Path, split: str, index: int) -> tuple[Path, Path]:
-    city = _city(split, index)
-    name = f'{city}_{index:06d}_000019'
+def _files(out, split: str, city: str, number: str) -> tuple[Path, Path]:
+    name = f'{city}_{number}_000019'
     return (
-        out / 'leftImg8bit' / split / city / f'{name}_leftImg8bit.png',
-        out / 'gtFine' / split / city / f'{name}_gtFine_labelTrainIds.png',
+        Path(out, 'leftImg8bit', split, city, f'{name}_leftImg8bit.png'),
+        Path(out, 'gtFine', split, city, f'{name}_gtFine_labelTrainIds.png'),
     )
-
-
-def _remove_scenes(out: Path) -> None:
-    """Delete files that the sample itself has written, nothing else."""
-    for split, cities in _CITIES.items():
-        for city in cities:
-            for kind, end in (
-                ('leftImg8bit', 'leftImg8bit'),
-                ('gtFine', 'gtFine_labelTrainIds'),
-            ):
-                folder = out / kind / split / city
-                for path in folder.glob(f'{city}_??????_000019_{end}.png'):
-                    path.unlink()

@@ -1,0 +1,7 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The street sample: drawn scenes in the layout of Cityscapes."""
+
+from .classes import CLASSES
+from .sample import make_street_sample, street_scene
+
+__all__ = ['CLASSES', 'make_street_sample', 'street_scene']

@@ -1,0 +1,13 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""The 19 classes of Cityscapes and their train ids."""
+
+CLASSES = (
+    'road', 'sidewalk', 'building', 'wall', 'fence', 'pole',
+    'traffic light', 'traffic sign', 'vegetation', 'terrain', 'sky',
+    'person', 'rider', 'car', 'truck', 'bus', 'train', 'motorcycle',
+    'bicycle',
+)  # fmt: skip
+
+ROAD, SIDEWALK, BUILDING, WALL, FENCE, POLE, LIGHT, SIGN = range(8)
+VEGETATION, TERRAIN, SKY, PERSON, RIDER, CAR, TRUCK, BUS = range(8, 16)
+TRAIN, MOTORCYCLE, BICYCLE, UNLABELLED = 16, 17, 18, 255
