@@ -57,6 +57,6 @@ toc_object_entries_show_parents = 'hide'
 # words that stand in the place of a type.
 nitpick_ignore_regex = [
     ('py:class', r'(abc|argparse|mm\w+|nn|np|os|pycocotools|torch)\..+'),
-    ('py:class', 'optional|BaseInferencer|COCO|Config|Path|Runner|SegDataSample'),
-    ('py:class', 'Tensor'),
+    ('py:class', 'optional|BaseInferencer|COCO|Config|Path|PathLike|Runner'),
+    ('py:class', 'SegDataSample|Tensor'),
 ]
