@@ -140,7 +140,7 @@ def draw_frame(
     """Draw a frame with a black edge, which is seen on every ground.
 
     Args:
-        axes (Axes): Where it is drawn.
+        axes: The axes of matplotlib that it is drawn on.
         box (tuple): Left, top, width and height.
         color (str): Of the line.
         line, edge (float): Widths of the line and, below it, of the edge.
