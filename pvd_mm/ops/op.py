@@ -12,6 +12,7 @@ any order cost no further code. With T(∂D, M, V) = <∂D, D(M, V)>, the backwa
 pass returns ∂T/∂M and ∂T/∂V.
 """
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -315,3 +316,5 @@ for _op, _kernel, _fake_kernel, _function in (
         lib=LIBRARY,
     )
     torch.library.register_vmap(_op.name(), _function.vmap, lib=LIBRARY)
+    # apply asks for it at every call, and works it out where it is not at hand
+    _function.forward.__signature__ = inspect.signature(_function.forward)

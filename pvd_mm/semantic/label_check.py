@@ -9,7 +9,7 @@ from pvd_mm.utils.errors import LabelError, some
 class LabelCheck:
     """Pipeline step that refuses label maps with values outside the classes.
 
-    :class:`CheckedDatasetMixin` puts one directly behind every
+    :class:`.CheckedDatasetMixin` puts one directly behind every
     ``LoadAnnotations`` of its pipeline, so the whole map is checked, before
     any crop. It compares bytes and costs well under a millisecond for a
     1024x2048 map; the values are only listed when the check fails.

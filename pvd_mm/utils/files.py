@@ -17,7 +17,7 @@ def check_folder(folder: str | os.PathLike) -> None:
     """Can a folder be written into, or made?
 
     Args:
-        folder (str | PathLike): The folder; it and those above it may be missing.
+        folder (str | os.PathLike): The folder; it and those above it may be missing.
 
     Raises:
         BlockedPathError: A part of its path is a file, a link that leads nowhere,
