@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""The taps on the backbones of the other framework; mmseg's are in
+"""``IntermediateMaps`` on the backbones of the other framework; mmseg's are in
 tests/test_semantic."""
 
 import pytest
@@ -16,16 +16,16 @@ def test_mmdet_s_resnets(kind, depth, finest_stride):
     backbones = pytest.importorskip('mmdet.models.backbones')
     original = getattr(backbones, kind)
     torch.manual_seed(0)
-    tapped = type('Tapped', (IntermediateMaps, original), {})(
+    encoder = type('WithMaps', (IntermediateMaps, original), {})(
         depth=depth, granularity='stage', finest_stride=finest_stride
     )
     plain = original(depth=depth)
-    plain.load_state_dict(tapped.state_dict(), strict=True)
-    plain.eval(), tapped.eval()
+    plain.load_state_dict(encoder.state_dict(), strict=True)
+    plain.eval(), encoder.eval()
     x = torch.randn(1, 3, 65, 64)
     with torch.no_grad():
-        maps, stages = tapped(x), plain(x)
-    assert [z.size(1) for z in maps] == tapped.out_channels
+        maps, stages = encoder(x), plain(x)
+    assert [z.size(1) for z in maps] == encoder.out_channels
     for found, expected in zip(maps[-4:], stages):
         assert torch.equal(found, expected)
     for fine, coarse in zip(maps, maps[1:]):

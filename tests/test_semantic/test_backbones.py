@@ -50,14 +50,14 @@ def test_weights_are_the_originals(kind, depth):
     original = MODELS.build(dict(type=kind, depth=depth))
     original.eval()
     for granularity in ('stage', 'block'):
-        tapped = MODELS.build(
+        encoder = MODELS.build(
             dict(type=f'PVD{kind}', depth=depth, granularity=granularity)
         )
-        tapped.eval()
-        tapped.load_state_dict(original.state_dict(), strict=True)
+        encoder.eval()
+        encoder.load_state_dict(original.state_dict(), strict=True)
         x = torch.randn(1, 3, 64, 64)
         with torch.no_grad():
-            expected, maps = original(x), tapped(x)
+            expected, maps = original(x), encoder(x)
         ends = (
             torch.tensor(BLOCKS[depth]).cumsum(0)
             if granularity == 'block'
@@ -76,10 +76,10 @@ def test_pretrained_checkpoint_of_the_original(tmp_path):
         dict(pretrained=path),
         dict(init_cfg=dict(type='Pretrained', checkpoint=path)),
     ):
-        tapped = MODELS.build(dict(type='PVDResNet', depth=18, **how))
-        tapped.init_weights()
+        encoder = MODELS.build(dict(type='PVDResNet', depth=18, **how))
+        encoder.init_weights()
         assert torch.equal(
-            tapped.layer4[1].conv2.weight, original.layer4[1].conv2.weight
+            encoder.layer4[1].conv2.weight, original.layer4[1].conv2.weight
         )
 
 
