@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.files import check_folder, make_folder
 from studies.ablation import (
     load_grid,
@@ -48,7 +48,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('ablation', OSError, ValueError):
         check_folder(args.out)
         grid = load_grid(args.grid)
         failed = (
@@ -62,8 +62,6 @@ def main() -> None:
             page: update_blocks(Path(page).read_text(encoding='utf-8'), grid, results)
             for page in args.update
         }
-    except (UserError, OSError, ValueError) as error:
-        sys.exit(f'ablation: {error}')
     for page, content in pages.items():
         Path(page).write_text(content, encoding='utf-8')
         print(page)

@@ -5,12 +5,11 @@ a table for boundaries of several widths.
 """
 
 import argparse
-import sys
 
 from mmengine import track_iter_progress
 
 from comparison.runs import Run
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 from studies.boundary_limits import boundary_limits, table
 
 
@@ -54,7 +53,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('boundary_limits', ValueError, FileNotFoundError):
         rows = boundary_limits(
             [Run(*values) for values in args.run],
             args.strides,
@@ -62,8 +61,6 @@ def main() -> None:
             args.device,
             lambda images: track_iter_progress(list(images)),
         )
-    except (UserError, ValueError, FileNotFoundError) as error:
-        sys.exit(f'boundary_limits: {error}')
     print(f'\n\n{table(rows, args.ratios)}')
 
 

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.files import check_folder
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
@@ -43,10 +43,8 @@ def main() -> int:
             'checkout of pvd_mm, not in its wheel'
         )
     site = args.out / 'html'
-    try:
+    with exit_on_user_error('build_docs'):
         check_folder(site)
-    except UserError as error:
-        sys.exit(f'build_docs: {error}')
     # Everything anew: a second build would not repeat the warnings of pages
     # that have not changed.
     status = build_main(

@@ -10,7 +10,7 @@ from mmengine.config import DictAction
 
 from pvd_mm.data.dataset_check import SPLITS, check_dataset, summary
 from pvd_mm.engine.config import load_config
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,12 +35,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('check_dataset'):
         reports = check_dataset(
             load_config(args.config, cfg_options=args.cfg_options), args.splits
         )
-    except UserError as error:
-        sys.exit(f'check_dataset: {error}')
     print(summary(reports, args.most))
     if any(report.problems for report in reports):
         sys.exit(1)

@@ -2,14 +2,13 @@
 """Compare trained segmentors, or detectors: print a table, draw pictures."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from mmengine import track_iter_progress
 
 from comparison.compare import compare
 from comparison.runs import Run
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.files import check_new
 
 
@@ -55,7 +54,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     files = [Path(args.out, f'compare.{end}') for end in ('md', 'json', 'png')]
-    try:
+    with exit_on_user_error('compare', ValueError, FileNotFoundError):
         check_new(files, args.force)
         result = compare(
             [Run(*values) for values in args.run],
@@ -66,8 +65,6 @@ def main() -> None:
             device=args.device,
             progress=track_iter_progress,
         )
-    except (UserError, ValueError, FileNotFoundError) as error:
-        sys.exit(f'compare: {error}')
     print('\n\n' + Path(result['markdown']).read_text())
     for row in result['rows']:
         print(f'{row["method"]}: metrics {row["figures"]}')

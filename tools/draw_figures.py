@@ -10,7 +10,7 @@ from mmengine import track_iter_progress
 
 from comparison.figures import draw_figures
 from comparison.runs import Run
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,7 +55,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('draw_figures'):
         result = draw_figures(
             [Run(*values) for values in args.run],
             args.out,
@@ -67,8 +67,6 @@ def main() -> None:
             device=args.device,
             progress=track_iter_progress,
         )
-    except UserError as error:
-        sys.exit(f'draw_figures: {error}')
     print()
     for image in result['images']:
         differing = 100 * image['differing']

@@ -4,11 +4,10 @@ of the coarser maps voted for it, and how strongly.
 """
 
 import argparse
-import sys
 
 import numpy as np
 
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.markdown import markdown_table
 from pvd_mm.visualization.draw_votes import Level, draw_votes
 
@@ -58,7 +57,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('draw_votes'):
         result = draw_votes(
             args.config,
             args.checkpoint,
@@ -70,8 +69,6 @@ def main() -> None:
             device=args.device,
             scale=args.scale,
         )
-    except UserError as error:
-        sys.exit(f'draw_votes: {error}')
     print('Pixel {} {} is predicted as {}.'.format(*args.pixel, result['predicted']))
     if args.verbose:
         row, column = result['output']

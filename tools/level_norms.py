@@ -5,13 +5,12 @@ level, in the first steps of a training: is the chain stable?
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 from mmengine.config import DictAction
 
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.files import check_new
 from studies.level_norms import plot, record_level_norms, table
 
@@ -70,7 +69,7 @@ def main() -> None:
     out = Path(args.out).absolute()
     recorded = []
     files = [out / f'level_norms.{end}' for end in ('md', 'json', 'png')]
-    try:
+    with exit_on_user_error('level_norms'):
         check_new(files, args.force)
         for number, vary in enumerate(['', *args.vary]):
             name, vary = named(vary or 'plain: ')
@@ -83,8 +82,6 @@ def main() -> None:
                     {**args.cfg_options, **overrides(vary)},
                 )
             )
-    except UserError as error:
-        sys.exit(f'level_norms: {error}')
     text = table(recorded)
     (out / 'level_norms.md').write_text(text + '\n', encoding='utf-8')
     (out / 'level_norms.json').write_text(

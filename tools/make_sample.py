@@ -3,10 +3,10 @@
 
 import argparse
 import inspect
-import sys
 import time
 
 from pvd_mm.data.samples import make_shapes_sample, make_street_sample
+from pvd_mm.utils.arguments import exit_on_user_error
 
 KINDS = {'street': make_street_sample, 'shapes': make_shapes_sample}
 
@@ -77,7 +77,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('make_sample', ValueError, OSError):
         written = KINDS[args.kind](
             args.out,
             train=args.train,
@@ -87,8 +87,6 @@ def main() -> None:
             force=args.force,
             progress=with_progress,
         )
-    except (ValueError, OSError) as error:
-        sys.exit(f'make_sample: {error}')
     counts = f'{args.train} train and {args.val} val scenes'
     if written:
         print(f'{args.out}: {counts} drawn')

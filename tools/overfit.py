@@ -5,10 +5,9 @@ check of a mask head. Draws their mask AP on these images, step by step.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.files import check_new
 from studies.overfit import markdown, overfit, plot
 
@@ -43,7 +42,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     out = Path(args.out)
-    try:
+    with exit_on_user_error('overfit'):
         check_new((out / f'overfit.{end}' for end in ('md', 'json', 'png')), args.force)
         results = overfit(
             args.configs,
@@ -54,8 +53,6 @@ def main() -> None:
             args.interval,
             tuple(args.scale),
         )
-    except UserError as error:
-        sys.exit(f'overfit: {error}')
     table = markdown(results)
     (out / 'overfit.md').write_text(table + '\n', encoding='utf-8')
     (out / 'overfit.json').write_text(json.dumps(results, indent=2))

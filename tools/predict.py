@@ -9,7 +9,7 @@ import sys
 from mmengine import track_iter_progress
 
 from pvd_mm.apis.predict import predict
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 
 
 def size(text: str) -> tuple[int, int]:
@@ -77,7 +77,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('predict'):
         result = predict(
             args.config,
             args.checkpoint,
@@ -91,8 +91,6 @@ def main() -> None:
             opacity=args.opacity,
             progress=track_iter_progress,
         )
-    except UserError as error:
-        sys.exit(f'predict: {error}')
     print(f'\n{len(result["done"])} images predicted')
     print(f'Results: {result["results"]}')
     unreadable = result['unreadable']

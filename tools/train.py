@@ -8,7 +8,7 @@ from mmengine.config import DictAction
 
 from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.engine.train import train
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,7 +50,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     hide_known_warnings()
-    try:
+    with exit_on_user_error('error'):
         train(
             args.config,
             args.work_dir,
@@ -60,8 +60,6 @@ def main() -> None:
             args.cfg_options,
             args.launcher,
         )
-    except UserError as error:
-        raise SystemExit(f'error: {error}') from error
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ import sys
 from mmengine import track_iter_progress
 
 from pvd_mm.data.converters import convert_camvid
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 
 CHECK = 'python tools/check_dataset.py pvd_r18-stage_1xb8-8k_camvid-360x480'
 
@@ -32,12 +32,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('camvid'):
         result = convert_camvid(
             args.images, args.labels, args.out, args.force, track_iter_progress
         )
-    except UserError as error:
-        sys.exit(f'camvid: {error}')
     print()
     for split in ('train', 'val', 'test'):
         print(

@@ -9,7 +9,7 @@ import sys
 from mmengine import track_iter_progress
 
 from pvd_mm.data.converters import convert_cityscapes
-from pvd_mm.utils.errors import UserError
+from pvd_mm.utils.arguments import exit_on_user_error
 
 CHECK = 'python tools/check_dataset.py pvd_r50-block_1xb4-90k_cityscapes-512x1024'
 
@@ -32,10 +32,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('cityscapes'):
         result = convert_cityscapes(args.root, args.force, track_iter_progress)
-    except UserError as error:
-        sys.exit(f'cityscapes: {error}')
     print(
         f'\n{result["written"]} maps written, {result["kept"]} kept.\n'
         f'Before a long run: {CHECK}'

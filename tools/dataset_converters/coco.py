@@ -9,7 +9,8 @@ import sys
 from mmengine import track_iter_progress
 
 from pvd_mm.data.converters import arrange_coco
-from pvd_mm.utils.errors import UserError, some
+from pvd_mm.utils.arguments import exit_on_user_error
+from pvd_mm.utils.errors import some
 
 CHECK = 'python tools/check_dataset.py pvd-mask-rcnn_r50-c4_1x_coco'
 
@@ -45,12 +46,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
+    with exit_on_user_error('coco'):
         result = arrange_coco(
             args.out, args.zips, args.year, args.splits, track_iter_progress
         )
-    except UserError as error:
-        sys.exit(f'coco: {error}')
     print()
     missing = []
     for split, counts in result.items():
