@@ -66,168 +66,191 @@ import mmdet.evaluation, mmdet.models, mmseg.evaluation, mmseg.models, mmseg.reg
 """
 ORDERS = (
     'pvd_mm mmengine mmseg mmdet',
-    'mmengine mmseg mmdet pvd_mm',
-    'mmseg.models mmdet pvd_mm',
-    'mmdet.evaluation pvd_mm mmseg.datasets',
-    'mmengine pvd_mm mmdet.datasets mmseg.evaluation',
+    'mmengine mmseg.models mmdet pvd_mm',
+    'mmdet.evaluation pvd_mm mmengine.hub mmseg.datasets',
     'pvd_mm.semantic',
     'pvd_mm.instance mmseg',
-    'mmengine.runner pvd_mm.instance pvd_mm.semantic',
     'mmdet.models pvd_mm.semantic',
     'pvd_mm.engine.checkpoint mmseg.apis',
-    'pvd_mm.decoder mmdet.apis',
-    'pvd_mm mmengine.hub',
+    'mmengine.runner pvd_mm.decoder mmdet.apis',
 )
-
-
-def isolated(code, *blocked):
-    return BLOCK.format(blocked=blocked) + code
-
-
-def test_the_order_of_imports_means_nothing(tmp_path):
-    config = tmp_path / 'mine.py'
-    config.write_text("_base_ = 'pvd_mm::_base_/models/pvd_r18-stage.py'\n")
-    again = f"""
+AGAIN = """
+from mmengine.config import Config
 before = state()
 import pvd_mm
-assert Config.fromfile({str(config)!r}).model.type == 'EncoderDecoder'
+assert Config.fromfile({config!r}).model.type == 'EncoderDecoder'
 importlib.reload(pvd_mm)
 pvd_mm.register_all_modules()
 assert state() == before
 print(json.dumps(before))
 """
-    codes = [STATE.format(order=order) + ALL for order in ORDERS]
-    codes = [code + 'from mmengine.config import Config\n' + again for code in codes]
-    states = [json.loads(out.splitlines()[-1]) for out in fresh_pythons(*codes)]
-    for order, state in zip(ORDERS, states):
-        assert state == states[0], order
-    assert states[0]['finders'] == 1
-    assert False not in states[0]['patches']
-    assert states[0]['mmengine.registry.HOOKS'] == [
+PARTS = [
+    order
+    for pair in (('pvd_mm', 'mmengine.runner'), ('pvd_mm', 'mmdet.models'))
+    for order in (' '.join(pair), ' '.join(pair[::-1]))
+]
+PART = """
+print("mmseg" in sys.modules, "mmdet" in sys.modules, json.dumps(state()))
+"""
+UPSTREAM_FAILS = """
+import sys, pvd_mm
+sys.modules["mmseg.models.losses"] = None
+try:
+    import mmseg.models
+except ModuleNotFoundError as error:
+    print(error)
+assert "pvd_mm.semantic" not in sys.modules
+del sys.modules["mmseg.models.losses"]
+from mmseg.registry import MODELS
+print(MODELS.get("PVDHead"), MODELS.get("FCNHead"))
+"""
+OURS_FAILS = """
+import sys, warnings, pvd_mm
+sys.modules["pvd_mm.semantic.pvd_head"] = None
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import mmseg.models
+print(*(w.message for w in caught if "pvd_mm" in str(w.message)))
+try:
+    pvd_mm.register_all_modules()
+except ModuleNotFoundError as error:
+    print("raised", error)
+"""
+THREADS = """
+import importlib, threading, pvd_mm
+threads = [threading.Thread(target=importlib.import_module, args=[name])
+           for name in ("mmseg.models", "mmdet.models")]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+from mmseg.registry import MODELS
+import mmdet.registry
+print(MODELS.get("PVDHead"), mmdet.registry.MODELS.get("PVDMaskRCNN"))
+"""
+REGISTER = """
+import mmengine, pvd_mm
+print(pvd_mm.register_all_modules())
+"""
+NO_MMENGINE = """
+import pvd_mm
+try:
+    pvd_mm.register_all_modules()
+except ModuleNotFoundError as error:
+    print(error)
+"""
+OP = """
+from pvd_mm.ops import dynamic_deconv2d
+import torch
+x = torch.ones(1, 2, 3, 3); v = torch.ones(1, 9, 3, 3)
+print(dynamic_deconv2d(x, v).shape)
+assert not {"mmengine", "mmcv", "mmseg", "mmdet"} & set(sys.modules)
+"""
+LIGHT = """
+import sys
+known = set(sys.modules)
+import pvd_mm
+new = {name.split(".")[0] for name in set(sys.modules) - known}
+assert new == {"pvd_mm"}, new
+import mmengine
+from mmseg.registry import MODELS
+assert MODELS.get("PVDHead")
+print(pvd_mm.__version__)
+"""
+
+
+@pytest.fixture(scope='module')
+def printed(tmp_path_factory):
+    """What each code prints, by its name; all from one process, for speed."""
+    config = tmp_path_factory.mktemp('config') / 'mine.py'
+    config.write_text("_base_ = 'pvd_mm::_base_/models/pvd_r18-stage.py'\n")
+    again = AGAIN.format(config=str(config))
+    codes = {order: STATE.format(order=order) + ALL + again for order in ORDERS}
+    codes |= {order: STATE.format(order=order) + PART for order in PARTS}
+    for name, code, *blocked in (
+        ('upstream fails', UPSTREAM_FAILS),
+        ('ours fails', OURS_FAILS),
+        ('threads', THREADS),
+        ('mmseg', REGISTER, 'mmseg'),
+        ('mmdet', REGISTER, 'mmdet'),
+        ('neither', REGISTER, 'mmseg', 'mmdet'),
+        ('mmengine', NO_MMENGINE, 'mmengine'),
+        ('op', OP, 'mmengine', 'mmcv', 'mmseg', 'mmdet', 'mim'),
+        ('light', LIGHT),
+    ):
+        codes[name] = BLOCK.format(blocked=blocked) + code if blocked else code
+    return dict(zip(codes, fresh_pythons(*codes.values())))
+
+
+def test_the_order_of_imports_means_nothing(printed):
+    states = {order: json.loads(printed[order].splitlines()[-1]) for order in ORDERS}
+    state = states[ORDERS[0]]
+    for order in ORDERS:
+        assert states[order] == state, order
+    assert state['finders'] == 1
+    assert False not in state['patches']
+    assert state['mmengine.registry.HOOKS'] == [
         'LoadReportHook',
         'RecordHook',
         'ReproducibleResumeHook',
     ]
-    assert states[0]['mmengine.registry.OPTIM_WRAPPERS'] == ['CPUAmpOptimWrapper']
-    assert 'PixelVotingDecoder' in states[0]['mmengine.registry.MODELS']
-    assert 'PVDHead' in states[0]['mmseg.registry.MODELS']
-    assert 'BoundaryIoUMetric' in states[0]['mmseg.registry.METRICS']
-    assert 'PVDMaskRCNN' in states[0]['mmdet.registry.MODELS']
-    assert 'ShapesDataset' in states[0]['mmdet.registry.DATASETS']
+    assert state['mmengine.registry.OPTIM_WRAPPERS'] == ['CPUAmpOptimWrapper']
+    assert 'PixelVotingDecoder' in state['mmengine.registry.MODELS']
+    assert 'PVDHead' in state['mmseg.registry.MODELS']
+    assert 'BoundaryIoUMetric' in state['mmseg.registry.METRICS']
+    assert 'PVDMaskRCNN' in state['mmdet.registry.MODELS']
+    assert 'ShapesDataset' in state['mmdet.registry.DATASETS']
 
 
-def test_a_part_of_upstream_in_either_order():
+def test_a_part_of_upstream_in_either_order(printed):
     """Only what it needs is registered, and nothing else is imported."""
-    pairs = ('pvd_mm', 'mmengine.runner'), ('pvd_mm', 'mmdet.models')
-    codes = [
-        STATE.format(order=' '.join(order)) + 'print(json.dumps(state()))\n'
-        'print("mmseg" in sys.modules, "mmdet" in sys.modules)'
-        for pair in pairs
-        for order in (pair, pair[::-1])
-    ]
-    runner, runner_too, detectors, detectors_too = fresh_pythons(*codes)
-    assert runner.splitlines()[-2:] == runner_too.splitlines()[-2:]
-    assert 'False False' in runner and 'RecordHook' in runner
-    assert detectors.splitlines()[-2:] == detectors_too.splitlines()[-2:]
-    assert 'False True' in detectors and 'PVDMaskRCNN' in detectors
-
-
-def test_a_failing_import_of_upstream():
-    """Its own error comes through, and a second attempt works. One of ours is a
-    warning, and an error of register_all_modules()."""
-    upstream, ours = fresh_pythons(
-        'import sys, pvd_mm\n'
-        'sys.modules["mmseg.models.losses"] = None\n'
-        'try:\n    import mmseg.models\n'
-        'except ModuleNotFoundError as error:\n    print(error)\n'
-        'assert "pvd_mm.semantic" not in sys.modules\n'
-        'del sys.modules["mmseg.models.losses"]\n'
-        'from mmseg.registry import MODELS\n'
-        'print(MODELS.get("PVDHead"), MODELS.get("FCNHead"))',
-        'import sys, warnings, pvd_mm\n'
-        'sys.modules["pvd_mm.semantic.pvd_head"] = None\n'
-        'with warnings.catch_warnings(record=True) as caught:\n'
-        '    warnings.simplefilter("always")\n'
-        '    import mmseg.models\n'
-        'print(*(w.message for w in caught if "pvd_mm" in str(w.message)))\n'
-        'try:\n    pvd_mm.register_all_modules()\n'
-        'except ModuleNotFoundError as error:\n    print("raised", error)',
+    runner, runner_too, detectors, detectors_too = (
+        printed[order].splitlines()[-1] for order in PARTS
     )
-    assert 'import of mmseg.models.losses halted' in upstream
-    assert 'pvd_mm.semantic.pvd_head.PVDHead' in upstream and 'FCNHead' in upstream
-    assert 'could not register what it has for mmseg.models' in ours
-    assert 'raised import of pvd_mm.semantic.pvd_head halted' in ours
+    assert runner == runner_too
+    assert runner.startswith('False False') and 'RecordHook' in runner
+    assert detectors == detectors_too
+    assert detectors.startswith('False True') and 'PVDMaskRCNN' in detectors
 
 
-def test_threads():
+def test_a_failing_import_of_upstream(printed):
+    """Its own error comes through, and a second attempt works."""
+    out = printed['upstream fails']
+    assert 'import of mmseg.models.losses halted' in out
+    assert 'pvd_mm.semantic.pvd_head.PVDHead' in out and 'FCNHead' in out
+
+
+def test_a_failing_import_of_ours(printed):
+    """A warning, and an error of register_all_modules()."""
+    out = printed['ours fails']
+    assert 'could not register what it has for mmseg.models' in out
+    assert 'raised import of pvd_mm.semantic.pvd_head halted' in out
+
+
+def test_threads(printed):
     """Two threads that import both frameworks at once."""
-    (out,) = fresh_pythons(
-        'import importlib, threading, pvd_mm\n'
-        'threads = [threading.Thread(target=importlib.import_module, args=[name])\n'
-        '           for name in ("mmseg.models", "mmdet.models")]\n'
-        'for thread in threads:\n    thread.start()\n'
-        'for thread in threads:\n    thread.join()\n'
-        'from mmseg.registry import MODELS\n'
-        'import mmdet.registry\n'
-        'print(MODELS.get("PVDHead"), mmdet.registry.MODELS.get("PVDMaskRCNN"))'
-    )
+    out = printed['threads']
     assert 'PVDHead' in out and 'PVDMaskRCNN' in out and 'None' not in out
 
 
-@pytest.fixture(scope='module')
-def outputs():
-    """By what is missing."""
-    register = 'import mmengine\nimport pvd_mm\nprint(pvd_mm.register_all_modules())'
-    codes = dict(
-        mmseg=isolated(register, 'mmseg'),
-        mmdet=isolated(register, 'mmdet'),
-        both=isolated(register, 'mmseg', 'mmdet'),
-        mmengine=isolated(
-            'import pvd_mm\n'
-            'try:\n    pvd_mm.register_all_modules()\n'
-            'except ModuleNotFoundError as error:\n    print(error)',
-            'mmengine',
-        ),
-        all=isolated(
-            'from pvd_mm.ops import dynamic_deconv2d\n'
-            'import torch\n'
-            'x = torch.ones(1, 2, 3, 3); v = torch.ones(1, 9, 3, 3)\n'
-            'print(dynamic_deconv2d(x, v).shape)\n'
-            'assert not {"mmengine", "mmcv", "mmseg", "mmdet"} & set(sys.modules)',
-            *('mmengine', 'mmcv', 'mmseg', 'mmdet', 'mim'),
-        ),
-        none='import sys\n'
-        'known = set(sys.modules)\n'
-        'import pvd_mm\n'
-        'new = {name.split(".")[0] for name in set(sys.modules) - known}\n'
-        'assert new == {"pvd_mm"}, new\n'
-        'assert not {"numpy", "torch", "mmengine", "mmseg"} & new\n'
-        'import mmengine\n'
-        'from mmseg.registry import MODELS\n'
-        'assert MODELS.get("PVDHead")\n'
-        'print(pvd_mm.__version__)',
-    )
-    return dict(zip(codes, fresh_pythons(*codes.values())))
-
-
-def test_op_needs_torch_alone(outputs):
-    assert 'torch.Size([1, 2, 3, 3])' in outputs['all']
+def test_op_needs_torch_alone(printed):
+    assert 'torch.Size([1, 2, 3, 3])' in printed['op']
 
 
 @pytest.mark.parametrize('missing', ['mmseg', 'mmdet'])
-def test_one_framework_is_enough(missing, outputs):
-    assert ('pvd_mm.semantic' in outputs[missing]) is (missing == 'mmdet')
-    assert ('pvd_mm.instance' in outputs[missing]) is (missing == 'mmseg')
+def test_one_framework_is_enough(missing, printed):
+    assert ('pvd_mm.semantic' in printed[missing]) is (missing == 'mmdet')
+    assert ('pvd_mm.instance' in printed[missing]) is (missing == 'mmseg')
 
 
-def test_neither_framework(outputs):
-    assert outputs['both'].strip().endswith('[]')
+def test_neither_framework(printed):
+    assert printed['neither'].strip().endswith('[]')
 
 
-def test_no_mmengine_is_said_clearly(outputs):
-    out = outputs['mmengine']
+def test_no_mmengine_is_said_clearly(printed):
+    out = printed['mmengine']
     assert 'pvd_mm[openmmlab]' in out and 'pvd_mm[onedl]' in out
 
 
-def test_import_is_light_and_registers_after_mmengine(outputs):
-    assert outputs['none'].strip()
+def test_import_is_light_and_registers_after_mmengine(printed):
+    assert printed['light'].strip()
