@@ -11,9 +11,11 @@ it is for has been imported.
 import functools
 import warnings
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
 
 __all__ = [
     'add_package_names',
+    'add_registry_locations',
     'allow_checkpoint_classes',
     'forbid_unsafe_loading',
     'hide_known_warnings',
@@ -150,6 +152,30 @@ def add_package_names() -> None:
         if known != fork and not _is_distribution(known) and _is_distribution(fork):
             MODULE2PACKAGE[module] = fork
     MODULE2PACKAGE.setdefault('pvd_mm', 'pvd_mm')
+
+
+def add_registry_locations() -> None:
+    """Let mmengine's own registries import our modules when they are first asked.
+
+    Fault: a registry imports its ``locations`` when it is asked for a name, which can
+    be given when it is made alone; and those of mmengine itself (0.10.7) have none, so
+    that a name is unknown until somebody happens to import its module. Can go when a
+    registry takes further locations. Where the private attributes are gone, ours are
+    registered with mmengine's own modules only (``pvd_mm.engine.registration``).
+    """
+    from mmengine import registry
+
+    for name, modules in (
+        ('HOOKS', ('pvd_mm.engine.hooks', 'pvd_mm.engine.records')),
+        ('OPTIM_WRAPPERS', ('pvd_mm.engine.optim_wrapper',)),
+        ('MODELS', ('pvd_mm.decoder',) if find_spec('mmcv') else ()),
+    ):
+        owner = getattr(registry, name)
+        locations = getattr(owner, '_locations', None)
+        if isinstance(locations, list) and not set(modules) <= set(locations):
+            # a new list: that of no locations is one for all registries
+            owner._locations = [*locations, *modules]
+            owner._imported = False
 
 
 def _own_path(config: str) -> str:

@@ -37,7 +37,7 @@ def _patch(*names: str) -> None:
 
 
 def _after_mmengine() -> None:
-    _patch('add_package_names', 'resolve_own_bases')
+    _patch('add_package_names', 'add_registry_locations', 'resolve_own_bases')
 
 
 def _after_torch() -> None:
@@ -50,12 +50,20 @@ def _after_hub() -> None:
 
 def _after_runner() -> None:
     _patch('forbid_unsafe_loading')
-    for name in ('hooks', 'optim_wrapper', 'records'):
+
+
+def _after_hooks() -> None:
+    for name in ('hooks', 'records'):
         importlib.import_module(f'pvd_mm.engine.{name}')
 
 
-def _after_layers() -> None:
-    importlib.import_module('pvd_mm.decoder')
+def _after_optim() -> None:
+    importlib.import_module('pvd_mm.engine.optim_wrapper')
+
+
+def _after_model() -> None:
+    if importlib.util.find_spec('mmcv') is not None:  # which the decoder needs
+        importlib.import_module('pvd_mm.decoder')
 
 
 def _after_mmseg() -> None:
@@ -68,14 +76,16 @@ def _after_mmdet() -> None:
     _patch('support_bfloat16_in_detectors')
 
 
-#: What follows once all of some modules have been imported. Those of mmseg and
-#: mmdet are the ``locations`` of their registries.
+#: What follows once all of some modules have been imported. Those that we register
+#: after are the ``locations`` of upstream's registries.
 _STEPS: dict[tuple[str, ...], Callable[[], None]] = {
     ('mmengine',): _after_mmengine,
     ('mmengine', 'torch'): _after_torch,
     ('mmengine.hub',): _after_hub,
     ('mmengine.runner',): _after_runner,
-    ('mmcv.cnn',): _after_layers,
+    ('mmengine.hooks',): _after_hooks,
+    ('mmengine.optim',): _after_optim,
+    ('mmengine.model',): _after_model,
     **{(f'mmseg.{part}',): _after_mmseg for part in _REGISTERING},
     **{(f'mmdet.{part}',): _after_mmdet for part in _REGISTERING},
 }
@@ -206,7 +216,8 @@ def register_all_modules() -> list[str]:
     """
     if importlib.util.find_spec('mmengine') is None:
         raise ModuleNotFoundError(f'mmengine is not installed. {INSTALL_HINT}')
-    steps = [_after_mmengine, _after_torch, _after_runner]
+    steps = [_after_mmengine, _after_torch, _after_runner, _after_hooks]
+    steps += [_after_optim, _after_model]
     packages = []
     for package, framework in FRAMEWORKS.items():
         if _is_usable(framework):

@@ -84,6 +84,15 @@ pvd_mm.register_all_modules()
 assert state() == before
 print(json.dumps(before))
 """
+# The registries ask for their modules themselves.
+ROOT_REGISTRIES = """
+from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS
+print(*(registry.get(name).__name__ for registry, name in (
+    (HOOKS, 'ReproducibleResumeHook'), (HOOKS, 'RecordHook'),
+    (OPTIM_WRAPPERS, 'CPUAmpOptimWrapper'), (MODELS, 'PixelVotingDecoder'),
+    (MODELS, 'dynamic_deconv2d'))))
+"""
+ROOT_ORDERS = ('pvd_mm mmengine', 'mmengine pvd_mm', 'pvd_mm mmseg', 'mmdet pvd_mm')
 PARTS = [
     order
     for pair in (('pvd_mm', 'mmengine.runner'), ('pvd_mm', 'mmdet.models'))
@@ -167,6 +176,9 @@ def printed(tmp_path_factory):
     again = AGAIN.format(config=str(config))
     codes = {order: STATE.format(order=order) + ALL + again for order in ORDERS}
     codes |= {order: STATE.format(order=order) + PART for order in PARTS}
+    codes |= {
+        order: STATE.format(order=order) + ROOT_REGISTRIES for order in ROOT_ORDERS
+    }
     for name, code, *blocked in (
         ('upstream fails', UPSTREAM_FAILS),
         ('ours fails', OURS_FAILS),
@@ -200,6 +212,18 @@ def test_the_order_of_imports_means_nothing(printed):
     assert 'BoundaryIoUMetric' in state['mmseg.registry.METRICS']
     assert 'PVDMaskRCNN' in state['mmdet.registry.MODELS']
     assert 'ShapesDataset' in state['mmdet.registry.DATASETS']
+
+
+@pytest.mark.parametrize('order', ROOT_ORDERS)
+def test_mmengine_s_own_registries(order, printed):
+    """Nothing but the order has been imported when they are asked."""
+    assert printed[order].split()[-5:] == [
+        'ReproducibleResumeHook',
+        'RecordHook',
+        'CPUAmpOptimWrapper',
+        'PixelVotingDecoder',
+        'DynamicDeconv2dPack',
+    ]
 
 
 def test_a_part_of_upstream_in_either_order(printed):
