@@ -27,7 +27,7 @@ def test_resume_continues_to_the_same_losses(tiny_config, trained, tmp_path, wor
     assert sorted(losses(tmp_path)) == [1, 2, 3]
     out = tool('train', tiny_config, '--work-dir', tmp_path, '--resume', *options)
     assert 'resumed epoch: 0, iter: 3' in out
-    assert 'UserWarning' not in out and 'deprecated' not in out
+    assert 'UserWarning' not in out and 'will be deprecated' not in out
     assert losses(tmp_path) == losses(trained)
 
 
