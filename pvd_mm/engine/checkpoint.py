@@ -20,7 +20,7 @@ class CheckpointFit(NamedTuple):
     own: list[str]  # those of the model
     given: list[str]  # those of the file
     missing: list[str]  # the model has them, the file does not
-    strange: list[str]  # the file has them, the model does not
+    unexpected: list[str]  # the file has them, the model does not
     differing: dict[str, str]  # both have them; how their shapes differ
 
 
@@ -51,7 +51,7 @@ def fit_checkpoint(model: torch.nn.Module, checkpoint: dict) -> CheckpointFit:
             for key in own
             if key not in given and not key.endswith('num_batches_tracked')
         ],
-        strange=[key for key in given if key not in own],
+        unexpected=[key for key in given if key not in own],
         differing={
             key: f'{tuple(given[key].shape)} in the file, '
             f'{tuple(own[key].shape)} in the model'
@@ -90,7 +90,7 @@ def check_checkpoint(model: torch.nn.Module, path: str) -> None:
     misfits = [
         (fit.missing, 'missing from the file'),
         (
-            [key for key in fit.strange if 'auxiliary_head' not in key],
+            [key for key in fit.unexpected if 'auxiliary_head' not in key],
             'unknown to the model',
         ),
         (

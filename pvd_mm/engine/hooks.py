@@ -236,7 +236,7 @@ class LoadReportHook(Hook):
         if (
             fit is None
             or runner._resume
-            or not (fit.missing or fit.strange or fit.differing)
+            or not (fit.missing or fit.unexpected or fit.differing)
         ):
             return
         given = set(fit.given)
@@ -250,8 +250,10 @@ class LoadReportHook(Hook):
             lines.append(
                 f'not in the file, start anew: {_modules_of(fit.missing, shared)}'
             )
-        if fit.strange:
-            lines.append(f'of the file, left out: {_modules_of(fit.strange, shared)}')
+        if fit.unexpected:
+            lines.append(
+                f'of the file, left out: {_modules_of(fit.unexpected, shared)}'
+            )
         lines += [
             f'of another shape, left out: {key}, {shapes}'
             for key, shapes in fit.differing.items()

@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""What a run has found, with where it comes from: one small JSON file each.
+"""What a run has measured, with where it comes from: one small JSON file each.
 
 A record is written once, under a name of its own, and never changed. It is
 checked when it is read; a broken one is named, and the others are used.
@@ -122,22 +122,22 @@ _KINDS = dict(
 
 
 def _versions() -> dict:
-    found = {'python': platform.python_version()}
+    versions = {'python': platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def new_record(kind: str, result: Any, device: str | None = None, **more: Any) -> dict:
-    """A record of what the present process has found.
+    """A record of what the present process has measured.
 
     Args:
         kind (str): 'test', 'model', 'op' or 'backends'.
         result (dict | list): The figures.
-        device (str, optional): What they were found on. Defaults to None: a
+        device (str, optional): What they were measured on. Defaults to None: a
             GPU if there is one.
         **more: Further keys; those of a test.
 
@@ -205,19 +205,20 @@ def _misfit(value: Any, wanted: Any, place: str = '') -> str:
         if not isinstance(value, dict):
             wanted = dict
         else:
-            found = (
+            misfits = (
                 _misfit(value.get(key), inner, f'{place}.{key}'.lstrip('.'))
                 for key, inner in wanted.items()
             )
-            return next(filter(None, found), '')
+            return next(filter(None, misfits), '')
     elif isinstance(wanted, list):
         if not isinstance(value, list):
             wanted = list
         else:
-            found = (
-                _misfit(one, wanted[0], f'{place}[{i}]') for i, one in enumerate(value)
+            misfits = (
+                _misfit(item, wanted[0], f'{place}[{i}]')
+                for i, item in enumerate(value)
             )
-            return next(filter(None, found), '')
+            return next(filter(None, misfits), '')
     if _is_a(value, wanted):
         return ''
     kinds = wanted if isinstance(wanted, tuple) else (wanted,)
@@ -350,8 +351,8 @@ class RecordHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keep what the checkpoint says of its training."""
-        found = checkpoint.get('meta') if isinstance(checkpoint, dict) else {}
-        self.meta = found if isinstance(found, dict) else {}
+        meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else {}
+        self.meta = meta if isinstance(meta, dict) else {}
 
     @master_only
     def after_test_epoch(self, runner, metrics: dict | None = None) -> None:
@@ -392,4 +393,4 @@ def _numbers(metrics: dict) -> dict:
 
 def records_of(records: Sequence[dict], kind: str) -> list[dict]:
     """Those of a kind."""
-    return [one for one in records if one['kind'] == kind]
+    return [record for record in records if record['kind'] == kind]

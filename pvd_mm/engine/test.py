@@ -19,8 +19,8 @@ from .config import (
 
 
 def _metrics(cfg: Config) -> list:
-    found = cfg.test_evaluator
-    return list(found) if isinstance(found, (list, tuple)) else [found]
+    evaluator = cfg.test_evaluator
+    return list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
 
 
 def _write_predictions(cfg: Config, out: str) -> None:

@@ -37,8 +37,8 @@ def shipped_configs(primitives: bool = False) -> list[str]:
         list[str]: Paths relative to the ``configs`` folder, sorted.
     """
     root = mim_root() / 'configs'
-    found = (p.relative_to(root).as_posix() for p in root.rglob('*.py'))
-    return sorted(p for p in found if primitives or not p.startswith('_base_/'))
+    paths = (p.relative_to(root).as_posix() for p in root.rglob('*.py'))
+    return sorted(p for p in paths if primitives or not p.startswith('_base_/'))
 
 
 def _near(name: str, candidates: list[str], number: int = 5) -> list[str]:
