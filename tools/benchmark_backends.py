@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.arguments import add_model_arguments
 from pvd_mm import register_all_modules
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.ops.backends import BACKENDS
 from pvd_mm.utils.arguments import AtLeastOne, exit_on_user_error
 from pvd_mm.utils.errors import UserError
@@ -51,6 +52,7 @@ def parse_args() -> argparse.Namespace:
 @exit_on_user_error('benchmark_backends', ValueError)
 def main() -> None:
     args = parse_args()
+    hide_known_warnings()
     register_all_modules()
     from benchmarks.backends import compare_backends, markdown
     from benchmarks.models import load_benchmarks

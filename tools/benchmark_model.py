@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.arguments import add_model_arguments
 from pvd_mm import register_all_modules
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.utils.arguments import AtLeastOne, exit_on_user_error
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_folder, write_text
@@ -69,6 +70,7 @@ def parse_args() -> argparse.Namespace:
 @exit_on_user_error('benchmark_model')
 def main() -> None:
     args = parse_args()
+    hide_known_warnings()
     register_all_modules()
     from benchmarks.models import benchmark, load_benchmarks, markdown
     from pvd_mm.engine.records import new_record, write_record

@@ -8,6 +8,7 @@ from mmengine import track_iter_progress
 
 from comparison.compare import compare
 from comparison.runs import Run
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.files import check_new
 
@@ -53,6 +54,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    hide_known_warnings()
     files = [Path(args.out, f'compare.{end}') for end in ('md', 'json', 'png')]
     with exit_on_user_error('compare', ValueError, FileNotFoundError):
         check_new(files, args.force)

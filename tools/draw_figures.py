@@ -10,6 +10,7 @@ from mmengine import track_iter_progress
 
 from comparison.figures import draw_figures
 from comparison.runs import Run
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.utils.arguments import exit_on_user_error
 
 
@@ -55,6 +56,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    hide_known_warnings()
     with exit_on_user_error('draw_figures'):
         result = draw_figures(
             [Run(*values) for values in args.run],

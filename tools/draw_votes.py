@@ -7,6 +7,7 @@ import argparse
 
 import numpy as np
 
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.markdown import markdown_table
 from pvd_mm.visualization.draw_votes import Level, draw_votes
@@ -57,6 +58,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    hide_known_warnings()
     with exit_on_user_error('draw_votes'):
         result = draw_votes(
             args.config,

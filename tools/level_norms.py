@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.files import check_new
 from studies.level_norms import plot, record_level_norms, table
@@ -66,6 +67,7 @@ def overrides(text: str) -> dict:
 
 def main() -> None:
     args = parse_args()
+    hide_known_warnings()
     out = Path(args.out).absolute()
     recorded = []
     files = [out / f'level_norms.{end}' for end in ('md', 'json', 'png')]

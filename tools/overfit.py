@@ -7,6 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.utils.arguments import exit_on_user_error
 from pvd_mm.utils.files import check_new
 from studies.overfit import markdown, overfit, plot
@@ -41,6 +42,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    hide_known_warnings()
     out = Path(args.out)
     with exit_on_user_error('overfit'):
         check_new((out / f'overfit.{end}' for end in ('md', 'json', 'png')), args.force)

@@ -9,6 +9,7 @@ import sys
 from mmengine import track_iter_progress
 
 from pvd_mm.apis.predict import predict
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.utils.arguments import exit_on_user_error
 
 
@@ -77,6 +78,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    hide_known_warnings()
     with exit_on_user_error('predict'):
         result = predict(
             args.config,

@@ -316,8 +316,8 @@ def hide_known_warnings() -> None:
     of a config that has no fault: that they will drop functions which they use
     themselves. All other warnings are shown.
 
-    For programs, not for the library: ``tools/train.py`` and ``tools/test.py`` call
-    it, registration does not. Unnecessary once upstream is silent.
+    For programs, not for the library: those of ``tools`` that build a model call it,
+    registration does not. Unnecessary once upstream is silent.
     """
     from mmengine.logging import MMLogger
 
