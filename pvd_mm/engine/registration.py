@@ -4,7 +4,7 @@ first.
 
 ``import pvd_mm`` puts a finder on ``sys.meta_path`` that finds nothing itself: it
 notes which modules of those packages have been executed. As soon as no import of
-them, or of pvd_mm, is under way, it runs the steps of :data:`_STEPS` whose modules
+them, or of pvd_mm, is under way, it runs the steps of ``_STEPS`` whose modules
 are there. So a class of ours is registered when upstream's own of its registry
 are, upstream is patched before a caller gets hold of it, and nothing is imported
 that nobody asked for.
