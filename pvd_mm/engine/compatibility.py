@@ -28,6 +28,13 @@ __all__ = [
 #: numpy scalar types whose dtypes mmengine's logs are made of.
 _LOGGED_DTYPES = ('float64', 'float32', 'int64')
 
+#: Our modules that register in mmengine's own registries, by registry.
+OWN_MODULES = {
+    'HOOKS': ('pvd_mm.engine.hooks', 'pvd_mm.engine.records'),
+    'OPTIM_WRAPPERS': ('pvd_mm.engine.optim_wrapper',),
+    'MODELS': ('pvd_mm.decoder',),
+}
+
 #: What upstream says in every run, to its own authors: message (a regular
 #: expression) and the modules that say it; and messages in its log.
 _KNOWN_WARNINGS = (
@@ -154,6 +161,16 @@ def add_package_names() -> None:
     MODULE2PACKAGE.setdefault('pvd_mm', 'pvd_mm')
 
 
+def own_modules(registry: str) -> tuple[str, ...]:
+    """Our modules that register in one of mmengine's own registries; the decoder only
+    where mmcv is installed, which it needs."""
+    return tuple(
+        name
+        for name in OWN_MODULES[registry]
+        if name != 'pvd_mm.decoder' or find_spec('mmcv')
+    )
+
+
 def add_registry_locations() -> None:
     """Let mmengine's own registries import our modules when they are first asked.
 
@@ -165,11 +182,8 @@ def add_registry_locations() -> None:
     """
     from mmengine import registry
 
-    for name, modules in (
-        ('HOOKS', ('pvd_mm.engine.hooks', 'pvd_mm.engine.records')),
-        ('OPTIM_WRAPPERS', ('pvd_mm.engine.optim_wrapper',)),
-        ('MODELS', ('pvd_mm.decoder',) if find_spec('mmcv') else ()),
-    ):
+    for name in OWN_MODULES:
+        modules = own_modules(name)
         owner = getattr(registry, name)
         locations = getattr(owner, '_locations', None)
         if isinstance(locations, list) and not set(modules) <= set(locations):

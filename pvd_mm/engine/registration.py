@@ -52,18 +52,22 @@ def _after_runner() -> None:
     _patch('forbid_unsafe_loading')
 
 
+def _register(registry: str) -> None:
+    compatibility = importlib.import_module('pvd_mm.engine.compatibility')
+    for name in compatibility.own_modules(registry):
+        importlib.import_module(name)
+
+
 def _after_hooks() -> None:
-    for name in ('hooks', 'records'):
-        importlib.import_module(f'pvd_mm.engine.{name}')
+    _register('HOOKS')
 
 
 def _after_optim() -> None:
-    importlib.import_module('pvd_mm.engine.optim_wrapper')
+    _register('OPTIM_WRAPPERS')
 
 
 def _after_model() -> None:
-    if importlib.util.find_spec('mmcv') is not None:  # which the decoder needs
-        importlib.import_module('pvd_mm.decoder')
+    _register('MODELS')
 
 
 def _after_mmseg() -> None:
