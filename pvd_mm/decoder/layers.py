@@ -3,7 +3,6 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -57,7 +56,8 @@ class ConcatConv(nn.Conv2d):
         Returns:
             Tensor: (N, out_channels, H, W).
         """
-        weight = torch.split(self.weight, self.parts, dim=1)[index]
+        first = sum(self.parts[:index])
+        weight = self.weight.narrow(1, first, self.parts[index])
         bias = self.bias * self.bias_gain if index == 0 else None
         return F.conv2d(x, weight * self.gains[index], bias, padding=self.padding)
 

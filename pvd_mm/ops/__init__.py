@@ -7,6 +7,7 @@ Nothing in this package imports mmengine, mmcv, mmseg or mmdet.
 from .functional import dynamic_deconv2d
 from .macs import deconv_macs
 from .modules import DynamicDeconv2d, DynamicDeconv2dPack
+from .standard_operators import use_standard_operators
 from .upsampling import upsampling_kernel
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     'deconv_macs',
     'dynamic_deconv2d',
     'upsampling_kernel',
+    'use_standard_operators',
 ]

@@ -84,7 +84,7 @@ def dynamic_deconv2d(
         input, votes, kernel_size, stride, padding, output_size, groups, formulation
     )
     check_backend(backend)
-    if torch.onnx.is_in_onnx_export():
+    if standard_operators.are_wanted():
         return standard_operators.dynamic_deconv2d(input, votes, geometry, formulation)
     return deconv(input, votes, *geometry, formulation, backend)
 

@@ -1,13 +1,17 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""The op in standard operators, for exporters that know no others.
+"""The op in standard operators, for files that are run without pvd_mm.
 
-The output is s² interleaved planes. Plane (r, t) holds the pixels of the rows
-r, r + s, …: it is a sum of products that are shifted by whole input pixels,
-and ``pixel_shuffle`` interleaves the planes. Shapes may be symbolic.
+A multiplication makes the k² votes of every pixel its contributions to the output,
+and ``fold`` (ONNX: Col2Im) adds up what overlaps: the sum of eqs. 5-9 and 11 in two
+operators. Shapes may be symbolic.
 
 Shape shorthand: N batch, G groups, C channels per group, (H, W) input size,
-(H', W') output size, (H_P, W_P) size of a plane.
+(H', W') output size.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -16,54 +20,50 @@ from torch import Tensor
 from .backends import matrix
 from .checks import Geometry
 
+_requested: ContextVar[bool] = ContextVar('standard_operators', default=False)
+
+
+@contextmanager
+def use_standard_operators() -> Iterator[None]:
+    """Within it, :func:`pvd_mm.ops.dynamic_deconv2d` consists of torch's own
+    operators: what ``torch.export`` and ``torch.jit.trace`` record there runs without
+    pvd_mm. An export to ONNX needs no such request."""
+    token = _requested.set(True)
+    try:
+        yield
+    finally:
+        _requested.reset(token)
+
+
+def are_wanted() -> bool:
+    """Whether the op is to be written in standard operators."""
+    return _requested.get() or torch.onnx.is_in_onnx_export()
+
 
 def dynamic_deconv2d(
     input: Tensor, votes: Tensor, geometry: Geometry, formulation: str
 ) -> Tensor:
     """See :func:`pvd_mm.ops.dynamic_deconv2d`; arguments are checked."""
+    n, channels = input.shape[:2]
     k, groups = geometry.kernel_size, geometry.groups
-    fused = input.unflatten(1, (groups, input.size(1) // groups))
-    votes = votes.unflatten(1, (groups, k**2))
     if formulation == 'exact':
-        output = _scatter(fused, votes, geometry)
-    else:
-        ones = torch.ones_like(fused[:, :, :1])
-        output = matrix.expand(fused, geometry) * _scatter(ones, votes, geometry)
-    return output.flatten(1, 2)
+        if groups == 1:  # fewer operators in a file
+            terms = input.unsqueeze(2) * votes.unsqueeze(1)
+        else:
+            fused = input.unflatten(1, (groups, channels // groups)).unsqueeze(3)
+            terms = fused * votes.unflatten(1, (groups, 1, k**2))
+        return _add_up(terms.reshape(n, channels * k**2, -1), geometry)
+    sums = _add_up(votes.reshape(n, groups * k**2, -1), geometry)
+    own = matrix.expand(input.unflatten(1, (groups, channels // groups)), geometry)
+    return (own * sums.unsqueeze(2)).flatten(1, 2)
 
 
-def _scatter(fused: Tensor, votes: Tensor, geometry: Geometry) -> Tensor:
-    """D (N, G, C, H', W') from M (N, G, C, H, W) and V (N, G, k², H, W)."""
-    k, s, p, output_size, _ = geometry
-    # position u lies in plane r, shifted by q pixels: u - p = s·q + r
-    shifts = [divmod(u - p, s) for u in range(k)]
-    before = max(max(q for q, _ in shifts), 0)
-    # a plane has at most this many pixels more than the input
-    longer = -(-(k - 2 * p + s - 1) // s) - 1
-    after = max(longer - min(q for q, _ in shifts), 0)
-    pad = (before, after, before, after)
-    groups, width = fused.shape[1:3]
-    fused = F.pad(fused.flatten(1, 2), pad).unflatten(1, (groups, width))
-    votes = F.pad(votes.flatten(1, 2), pad).unflatten(1, (groups, k**2))
-    h, w = ((side + s - 1) // s for side in output_size)
-
-    def shifted(x: Tensor, down: int, right: int) -> Tensor:
-        top, left = before - down, before - right
-        return x[..., top : top + h, left : left + w]
-
-    def plane(row: int, column: int) -> Tensor:
-        total = None
-        for u, (down, r) in enumerate(shifts):
-            for v, (right, t) in enumerate(shifts):
-                if (r, t) == (row, column):
-                    term = shifted(fused, down, right) * shifted(
-                        votes[:, :, u * k + v, None], down, right
-                    )
-                    total = term if total is None else total + term
-        if total is None:  # s > k: no vote reaches these pixels
-            total = torch.zeros_like(shifted(fused, 0, 0))
-        return total
-
-    planes = [plane(r, t) for r in range(s) for t in range(s)]
-    output = F.pixel_shuffle(torch.stack(planes, 3).flatten(1, 3), s)
-    return output[..., : output_size[0], : output_size[1]].unflatten(1, (groups, width))
+def _add_up(contributions: Tensor, geometry: Geometry) -> Tensor:
+    """(N, C, H', W') from (N, C·k², H·W)."""
+    return F.fold(
+        contributions,
+        geometry.output_size,
+        geometry.kernel_size,
+        padding=geometry.padding,
+        stride=geometry.stride,
+    )
