@@ -160,7 +160,7 @@ class PixelVotingDecoder(BaseModule):
         return [
             step.votes(fine, coarse, stride)
             for step, fine, coarse, stride in zip(
-                self.steps[first:], maps, maps[1:], self.strides_of(maps, first)
+                list(self.steps)[first:], maps, maps[1:], self.strides_of(maps, first)
             )
         ]
 
@@ -174,7 +174,7 @@ class PixelVotingDecoder(BaseModule):
         Returns:
             list[Tensor]: See :meth:`DecodingStep.context`.
         """
-        return [step.context(z) for step, z in zip(self.steps[first:], maps)]
+        return [step.context(z) for step, z in zip(list(self.steps)[first:], maps)]
 
     def decode(
         self,

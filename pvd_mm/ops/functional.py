@@ -9,6 +9,7 @@ from torch import Tensor
 from . import standard_operators
 from .backends import check_backend
 from .checks import check_arguments
+from .compatibility import autocast_dtype
 from .op import deconv
 
 
@@ -94,13 +95,9 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     first = tensors[0]
     if not isinstance(first, Tensor):
         return tensors
-    device = first.device.type
-    # 'meta' and other devices that autocast does not know stay as they are
-    if not torch.amp.is_autocast_available(device):
+    dtype = autocast_dtype(first.device.type)
+    if dtype is None:
         return tensors
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
     return tuple(
         t.to(dtype)
         if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64

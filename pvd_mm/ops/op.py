@@ -25,6 +25,10 @@ from .compatibility import (
     dispatch_may_be_observed,
     forward_mode_is_active,
     functorch_may_be_active,
+    is_compiling,
+    register_autograd,
+    register_fake,
+    register_vmap,
 )
 
 _NUMBERS = (
@@ -262,7 +266,7 @@ class _DeconvBackward(torch.autograd.Function):
 
 def _is_recorded() -> bool:
     """By a compiler or a tracer, which must see the operator."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return is_compiling() or torch.jit.is_tracing()
 
 
 def _is_differentiated(maps: Sequence[Tensor]) -> bool:
@@ -279,10 +283,13 @@ def _is_differentiated(maps: Sequence[Tensor]) -> bool:
 def _execute(op, run, maps: Sequence[Tensor], rest: Sequence):
     """Directly, unless somebody wants to see the operator: for a small map
     the way through the dispatcher takes longer than the op itself."""
-    plain = all(type(x) in (Tensor, Parameter) for x in maps)
-    if _is_recorded() or not plain or dispatch_may_be_observed():
+    if _is_recorded() or dispatch_may_be_observed() or not all(map(_is_plain, maps)):
         return op(*maps, *rest)
     return run(*maps, *rest)
+
+
+def _is_plain(x: Tensor) -> bool:
+    return type(x) in (Tensor, Parameter)
 
 
 def deconv(input: Tensor, votes: Tensor, *rest) -> Tensor:
@@ -308,13 +315,8 @@ for _op, _kernel, _fake_kernel, _function in (
     (backward_op, _run_backward, _fake_backward, _DeconvBackward),
 ):
     LIBRARY.impl(_op, _kernel, 'CompositeExplicitAutograd')
-    torch.library.register_fake(_op.name(), _fake_kernel, lib=LIBRARY)
-    torch.library.register_autograd(
-        _op.name(),
-        _function.backward,
-        setup_context=_function.setup_context,
-        lib=LIBRARY,
-    )
-    torch.library.register_vmap(_op.name(), _function.vmap, lib=LIBRARY)
+    register_fake(_op, _fake_kernel, LIBRARY)
+    register_autograd(_op, _function, LIBRARY)
+    register_vmap(_op, _function, LIBRARY)
     # apply asks for it at every call, and works it out where it is not at hand
     _function.forward.__signature__ = inspect.signature(_function.forward)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.torch_features import needs_half_autocast
 from pvd_mm.ops import (
     DynamicDeconv2d,
     DynamicDeconv2dPack,
@@ -291,7 +292,9 @@ def test_half_precision(backend, formulation, dtype):
         torch.testing.assert_close(mine.double(), truth, **tolerance)
 
 
-@pytest.mark.parametrize('dtype', (torch.bfloat16, torch.half))
+@pytest.mark.parametrize(
+    'dtype', [torch.bfloat16, pytest.param(torch.half, marks=needs_half_autocast)]
+)
 def test_autocast_does_what_conv_transpose2d_does(dtype):
     for source in (torch.float32, torch.float64):
         input, votes = make(dtype=source, requires_grad=True)

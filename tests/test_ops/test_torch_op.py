@@ -9,10 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.autograd import forward_ad
-from torch.export import Dim
 from torch.func import grad, jacfwd, jacrev, jvp, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers.torch_features import (
+    Dim,
+    needs_automatic_sizes,
+    needs_dynamic_compile,
+    needs_export,
+    needs_opcheck,
+)
 from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.ops import (
     compatibility,
@@ -45,6 +51,7 @@ def make(n=2, c=4, h=3, w=5, groups=1, dtype=torch.float64):
     )
 
 
+@needs_opcheck
 @formulations
 @pytest.mark.parametrize('backend', HERE)
 @pytest.mark.parametrize('layout', (torch.contiguous_format, torch.channels_last))
@@ -222,7 +229,9 @@ def pyramid_model():
     return Model()
 
 
-@pytest.mark.parametrize('dynamic', (False, True))
+@pytest.mark.parametrize(
+    'dynamic', [False, pytest.param(True, marks=needs_dynamic_compile)]
+)
 def test_compiled_decoder_has_no_graph_break(dynamic):
     """Forward and backward, ahead of time (inductor's C++ is not the point
     here, and compiling it is slow)."""
@@ -249,16 +258,16 @@ def test_compiled_by_inductor():
 
 
 @pytest.mark.parametrize(
-    'size',
-    [
-        {2: Dim.AUTO, 3: Dim.AUTO},
-        {2: 8 * Dim('h', min=2, max=512), 3: 8 * Dim('w', min=2, max=512)},
-    ],
+    'automatic', [pytest.param(True, marks=needs_automatic_sizes), False]
 )
-def test_exported_decoder(size):
+@needs_export
+def test_exported_decoder(automatic):
+    sides = [Dim.AUTO] * 2 if automatic else [8 * Dim(x, min=2, max=512) for x in 'hw']
     model = pyramid_model().eval()
     program = torch.export.export(
-        model, (torch.randn(1, 3, 32, 48),), dynamic_shapes=(size,)
+        model,
+        (torch.randn(1, 3, 32, 48),),
+        dynamic_shapes=({2: sides[0], 3: sides[1]},),
     )
     targets = {str(node.target) for node in program.graph.nodes}
     assert 'pvd_mm.dynamic_deconv2d.default' in targets

@@ -3,8 +3,8 @@
 
 import pytest
 import torch
-from torch.export import Dim
 
+from helpers.torch_features import Dim, needs_automatic_sizes
 from pvd_mm.semantic import PVDHead
 
 onnx = pytest.importorskip('onnx', reason='onnx is not installed')
@@ -19,6 +19,7 @@ def maps(height, width):
     return [torch.randn(1, c, *size) for c, size in zip((4, 6, 8), sizes)]
 
 
+@needs_automatic_sizes
 @pytest.mark.parametrize('formulation', ('exact', 'factored'))
 def test_head(formulation, tmp_path):
     """Standard operators, dynamic height and width, equal logits."""
