@@ -32,11 +32,43 @@ def sizes_of(tensor: Tensor) -> tuple[int, ...]:
 
 def format_like(tensor: Tensor) -> torch.memory_format:
     """What a result is laid out as: like its argument, as a convolution's."""
-    if not tensor.is_contiguous() and tensor.is_contiguous(
-        memory_format=torch.channels_last
-    ):
+    last = tensor.is_contiguous(memory_format=torch.channels_last)
+    if tensor.is_contiguous() if not last else not tensor.is_contiguous():
+        return torch.channels_last if last else torch.contiguous_format
+    # both, of one channel or pixel, or neither, a part of a map: the strides tell
+    if _has_strides_of_channels_last(tensor):
         return torch.channels_last
     return torch.contiguous_format
+
+
+def _has_strides_of_channels_last(tensor: Tensor) -> bool:
+    """What a convolution asks of a map (N, C, H, W): the channels vary fastest, then
+    columns, rows and images."""
+    sides, strides = tensor.shape, tensor.stride()
+    if 0 in sides or strides[1] == 0:
+        return False
+    least = 0
+    for dim in (1, 3, 2, 0):
+        if strides[dim] < least or (dim == 0 and least == strides[1]):
+            return False
+        least = strides[dim] * sides[dim]
+    return True
+
+
+def laid_out_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """The tensor (N, C, H, W) in the format of ``like``, to the very strides."""
+    if format_like(like) == torch.contiguous_format:
+        return tensor.contiguous()
+    tensor = tensor.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = tensor.shape
+    row = width * channels
+    strides = height * row, 1, row, channels
+    # those of a single channel or pixel may be anything
+    return (
+        tensor
+        if tensor.stride() == strides
+        else tensor.as_strided(tensor.shape, strides)
+    )
 
 
 def check_integer(name: str, value, least: int) -> int:

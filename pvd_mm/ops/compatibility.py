@@ -53,6 +53,32 @@ def dispatch_may_be_observed() -> bool:
     return query is None or query() > 0
 
 
+def functionalization_is_active() -> bool:
+    """Whether ``torch.func.functionalize`` is among the transforms at work.
+
+    Seen in torch 2.4 to 2.15. torch 2.1 tells the innermost transform alone. When both
+    are gone, the op can't be functionalized.
+    """
+    functorch = _C._functorch
+    if hasattr(functorch, 'get_interpreter_stack'):
+        stack = functorch.get_interpreter_stack()
+    else:
+        stack = [getattr(functorch, 'peek_interpreter_stack', bool)()]
+    return any(each.key().name == 'Functionalize' for each in stack or () if each)
+
+
+def is_batched_by_autograd(tensor: Tensor) -> bool:
+    """Whether a tensor stands for many, as gradients with ``is_grads_batched`` do,
+    which no transform of ``torch.func`` makes. Only an operator can loop over them.
+
+    Seen in torch 2.4 to 2.15; torch 2.1 knows it by the tensor's dispatch keys.
+    """
+    query = getattr(_C._functorch, 'is_legacy_batchedtensor', None)
+    if query is not None:
+        return query(tensor)
+    return 'Batched' in repr(_C._dispatch_keys(tensor))
+
+
 def _query_of_compiling():
     """torch<2.3 has a private one, which it recognises when it compiles."""
     if hasattr(torch.compiler, 'is_compiling'):
@@ -124,13 +150,13 @@ def register_autograd(op, function, library: Library) -> None:
     library.impl(op, kernel, 'Autograd')
 
 
-def register_vmap(op, function, library: Library) -> None:
+def register_vmap(op, rule, library: Library) -> None:
     """Let ``torch.func.vmap`` map an operator that is called by itself.
 
     torch<2.5 can't.
     """
     if hasattr(torch.library, 'register_vmap'):
-        torch.library.register_vmap(op.name(), function.vmap, lib=library)
+        torch.library.register_vmap(op.name(), rule, lib=library)
 
 
 def register_flop_formula(op, formula) -> None:

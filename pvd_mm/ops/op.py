@@ -12,6 +12,7 @@ any order cost no further code. With T(∂D, M, V) = <∂D, D(M, V)>, the backwa
 pass returns ∂T/∂M and ∂T/∂V.
 """
 
+import functools
 import inspect
 from collections.abc import Sequence
 
@@ -19,12 +20,15 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from . import standard_operators
 from .backends import get_backend
-from .checks import Geometry, format_like
+from .checks import Geometry, format_like, laid_out_like
 from .compatibility import (
     dispatch_may_be_observed,
     forward_mode_is_active,
+    functionalization_is_active,
     functorch_may_be_active,
+    is_batched_by_autograd,
     is_compiling,
     register_autograd,
     register_fake,
@@ -62,7 +66,7 @@ def _run(
     output = get_backend(backend, input.device, input.dtype).forward(
         input, votes, geometry, formulation
     )
-    return output.contiguous(memory_format=format_like(input))
+    return laid_out_like(output, input)
 
 
 def _run_backward(
@@ -84,9 +88,7 @@ def _run_backward(
     )
     # an operator cannot return None
     return tuple(
-        like.new_empty(0)
-        if gradient is None
-        else gradient.contiguous(memory_format=format_like(like))
+        like.new_empty(0) if gradient is None else laid_out_like(gradient, like)
         for gradient, like in zip(grads, (input, votes))
     )
 
@@ -117,14 +119,33 @@ def _fake_backward(
     )
 
 
-def _fold(info, in_dims, tensors: Sequence[Tensor]) -> list:
-    """What is mapped over becomes part of the batch."""
-    return [
-        (
-            x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-        ).flatten(0, 1)
+def _fold(info, in_dims, tensors: Sequence[Tensor]) -> tuple[list, Sequence[int]]:
+    """What is mapped over becomes part of the batch; also what that was."""
+    mapped = [
+        x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip(tensors, in_dims)
     ]
+    return [x.flatten(0, 1) for x in mapped], mapped[0].shape[:2]
+
+
+def _vmap(run, info, in_dims, input: Tensor, votes: Tensor, *numbers):
+    maps, batch = _fold(info, in_dims, (input, votes))
+    return run(*maps, *numbers).unflatten(0, batch), 0
+
+
+def _vmap_backward(
+    run, info, in_dims, grad: Tensor, input: Tensor, votes: Tensor, *rest
+):
+    maps, batch = _fold(info, in_dims, (grad, input, votes))
+    grads = run(*maps, *rest)
+    needs = rest[-1]  # what is not needed is empty and has no batch
+    return (
+        tuple(
+            grad.unflatten(0, batch) if need else grad
+            for grad, need in zip(grads, needs)
+        ),
+        tuple(0 if need else None for need in needs),
+    )
 
 
 def _product_rule(
@@ -196,9 +217,8 @@ class _Deconv(torch.autograd.Function):
         )
 
     @staticmethod
-    def vmap(info, in_dims, input: Tensor, votes: Tensor, *numbers):
-        output = deconv(*_fold(info, in_dims, (input, votes)), *numbers)
-        return output.unflatten(0, (info.batch_size, -1)), 0
+    def vmap(info, in_dims, *arguments):
+        return _vmap(deconv, info, in_dims, *arguments)
 
 
 class _DeconvBackward(torch.autograd.Function):
@@ -251,17 +271,8 @@ class _DeconvBackward(torch.autograd.Function):
         )
 
     @staticmethod
-    def vmap(info, in_dims, grad: Tensor, input: Tensor, votes: Tensor, *rest):
-        maps = _fold(info, in_dims, (grad, input, votes))
-        grads = deconv_backward(*maps, *rest)
-        needs = rest[-1]  # what is not needed is empty and has no batch
-        return (
-            tuple(
-                grad.unflatten(0, (info.batch_size, -1)) if need else grad
-                for grad, need in zip(grads, needs)
-            ),
-            tuple(0 if need else None for need in needs),
-        )
+    def vmap(info, in_dims, *arguments):
+        return _vmap_backward(deconv_backward, info, in_dims, *arguments)
 
 
 def _is_recorded() -> bool:
@@ -289,13 +300,18 @@ def _execute(op, run, maps: Sequence[Tensor], rest: Sequence):
 
 
 def _is_plain(x: Tensor) -> bool:
-    return type(x) in (Tensor, Parameter)
+    return type(x) in (Tensor, Parameter) and not is_batched_by_autograd(x)
 
 
 def deconv(input: Tensor, votes: Tensor, *rest) -> Tensor:
     """The op; the arguments are those of its schema."""
     maps = input, votes
     if _is_differentiated(maps):
+        if functionalization_is_active():
+            # it can't look into a torch.autograd.Function
+            *numbers, formulation, _ = rest
+            geometry = Geometry(*numbers)
+            return standard_operators.dynamic_deconv2d(*maps, geometry, formulation)
         return _Deconv.apply(*maps, *rest)
     return _execute(forward_op, _run, maps, rest)
 
@@ -310,13 +326,14 @@ def deconv_backward(
     return _execute(backward_op, _run_backward, maps, rest)
 
 
-for _op, _kernel, _fake_kernel, _function in (
-    (forward_op, _run, _fake, _Deconv),
-    (backward_op, _run_backward, _fake_backward, _DeconvBackward),
+for _op, _kernel, _fake_kernel, _function, _vmap_of in (
+    (forward_op, _run, _fake, _Deconv, _vmap),
+    (backward_op, _run_backward, _fake_backward, _DeconvBackward, _vmap_backward),
 ):
     LIBRARY.impl(_op, _kernel, 'CompositeExplicitAutograd')
     register_fake(_op, _fake_kernel, LIBRARY)
     register_autograd(_op, _function, LIBRARY)
-    register_vmap(_op, _function, LIBRARY)
+    # the transform is still at work there, so that apply must not be reached
+    register_vmap(_op, functools.partial(_vmap_of, _op), LIBRARY)
     # apply asks for it at every call, and works it out where it is not at hand
     _function.forward.__signature__ = inspect.signature(_function.forward)

@@ -29,6 +29,13 @@ def _casts_to_half_on_a_cpu() -> bool:
 needs_opcheck = _needs(hasattr(torch.library, 'opcheck'), 'torch.library.opcheck')
 needs_export = _needs(Dim is not None, 'torch.export.Dim')
 needs_automatic_sizes = _needs(hasattr(Dim, 'AUTO'), 'torch.export.Dim.AUTO')
+needs_vmap_of_operators = _needs(
+    hasattr(torch.library, 'register_vmap'), 'torch.library.register_vmap'
+)
+needs_stack_of_transforms = _needs(
+    hasattr(torch._C._functorch, 'get_interpreter_stack'),
+    "way to see all of torch.func's transforms",
+)
 needs_half_autocast = _needs(_casts_to_half_on_a_cpu(), 'autocast to half on a CPU')
 needs_dynamic_compile = _needs(
     hasattr(torch.compiler, 'is_compiling'), 'compiler of dynamic shapes for the op'

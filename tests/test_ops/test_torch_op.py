@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.autograd import forward_ad
-from torch.func import grad, jacfwd, jacrev, jvp, vmap
+from torch.func import functionalize, grad, hessian, jacfwd, jacrev, jvp, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.torch_features import (
@@ -18,6 +19,8 @@ from helpers.torch_features import (
     needs_dynamic_compile,
     needs_export,
     needs_opcheck,
+    needs_stack_of_transforms,
+    needs_vmap_of_operators,
 )
 from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.ops import (
@@ -142,6 +145,155 @@ def test_forward_mode(formulation, needs):
 
     assert torch.autograd.gradcheck(run, wanted, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(run, wanted, check_fwd_over_rev=True)
+
+
+@formulations
+@pytest.mark.parametrize('backend', HERE)
+def test_nested_derivatives(backend, formulation):
+    """All of torch's second derivatives, forward over reverse among them, and many
+    gradients at a time: against those of a transposed convolution, which a voting of
+    groups of one channel is at one pixel."""
+
+    def ours(input, votes):
+        output = dynamic_deconv2d(
+            input,
+            votes,
+            stride=2,
+            groups=2,
+            formulation=formulation,
+            backend=backend,
+        )
+        return output.pow(3)
+
+    def torchs(input, votes):
+        weight = votes.reshape(2, 1, 3, 3)
+        if formulation == 'factored':  # every pixel takes M of the single source
+            input, weight = torch.ones_like(input), weight * input.reshape(2, 1, 1, 1)
+        return F.conv_transpose2d(
+            input, weight, stride=2, padding=1, output_padding=1, groups=2
+        ).pow(3)
+
+    maps = make(1, 2, 1, 1, groups=2)
+    leaves = tuple(x.clone().requires_grad_() for x in maps)
+    functional = torch.autograd.functional
+    losses = [lambda *maps, f=f: f(*maps).sum() for f in (ours, torchs)]
+    expected = functional.hessian(losses[1], maps)
+    by = (0, 1)
+    forward = dict(vectorize=True, outer_jacobian_strategy='forward-mode')
+    for found in (
+        functional.hessian(losses[0], maps),
+        functional.hessian(losses[0], maps, vectorize=True),
+        functional.hessian(losses[0], maps, **forward),
+        hessian(losses[0], by)(*maps),
+        jacfwd(grad(losses[0], by), by)(*maps),
+        jacrev(jacfwd(losses[0], by), by)(*maps),
+    ):
+        torch.testing.assert_close(found, expected)
+    found, expected = (jvp(grad(loss, by), maps, maps)[1] for loss in losses)
+    torch.testing.assert_close(found, expected)
+
+    expected = functional.jacobian(torchs, maps)
+    for strategy in ('forward-mode', 'reverse-mode'):
+        found = functional.jacobian(ours, maps, vectorize=True, strategy=strategy)
+        torch.testing.assert_close(found, expected)
+    many = torch.randn(3, 1, 2, 2, 2, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad(f(*leaves), leaves, many, is_grads_batched=True)
+        for f in (ours, torchs)
+    )
+    torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradgradcheck(ours, leaves, check_fwd_over_rev=True)
+    assert torch.autograd.gradcheck(
+        ours,
+        leaves,
+        check_forward_ad=True,
+        check_batched_grad=True,
+        check_batched_forward_grad=True,
+    )
+
+
+@formulations
+def test_functionalize(formulation):
+    """By itself, and of a gradient, which torch can't do with the derivatives of a
+    ``torch.autograd.Function``."""
+    maps = make(groups=2)
+
+    def run(*maps):
+        return dynamic_deconv2d(*maps, stride=2, groups=2, formulation=formulation)
+
+    def loss(*maps):
+        return run(*maps).square().sum()
+
+    torch.testing.assert_close(functionalize(run)(*maps), run(*maps))
+    expected = grad(loss, (0, 1))(*maps)
+    torch.testing.assert_close(grad(functionalize(loss), (0, 1))(*maps), expected)
+
+
+@needs_stack_of_transforms
+def test_functionalize_a_gradient():
+    maps = make()
+
+    def loss(*maps):
+        return dynamic_deconv2d(*maps, stride=2).square().sum()
+
+    by = (0, 1)
+    found = functionalize(grad(loss, by))(*maps)
+    torch.testing.assert_close(found, grad(loss, by)(*maps))
+
+
+def test_vmap_over_nothing():
+    """As many as there are, or of as many as there are: none."""
+
+    def loss(*maps):
+        return dynamic_deconv2d(*maps, stride=2).sum()
+
+    for sizes in ((0, 2), (3, 0)):
+        maps = torch.rand(*sizes, 4, 3, 5), torch.rand(*sizes, 9, 3, 5)
+        result = vmap(lambda *maps: dynamic_deconv2d(*maps, stride=2))(*maps)
+        assert result.shape == (*sizes, 4, 6, 10)
+        grads = vmap(grad(loss, (0, 1)))(*maps)
+        assert [x.shape for x in grads] == [x.shape for x in maps]
+
+
+@needs_vmap_of_operators
+def test_vmap_of_the_operator():
+    maps = [torch.randn(3, *x.shape, dtype=x.dtype) for x in make()]
+    rest = 3, 2, 1, (6, 10), 1, 'exact', 'auto'
+    found = vmap(lambda *maps: forward_op(*maps, *rest))(*maps)
+    each = [dynamic_deconv2d(*pair, stride=2) for pair in zip(*maps)]
+    torch.testing.assert_close(found, torch.stack(each))
+    top = torch.randn_like(found)
+    found = vmap(lambda *maps: backward_op(*maps, *rest, (True, True)))(top, *maps)
+    each = [backward_op(*three, *rest, (True, True)) for three in zip(top, *maps)]
+    for one, all_of_it in zip(zip(*each), found):
+        torch.testing.assert_close(all_of_it, torch.stack(one))
+
+
+@pytest.mark.parametrize('backend', HERE)
+@pytest.mark.parametrize('stride', (1, 2))
+def test_strides_are_those_of_a_transposed_convolution(backend, stride):
+    """Also where a map is in two formats at once, having one channel or pixel; its
+    gradient's, too."""
+
+    def layouts(x):
+        yield x
+        yield x.contiguous(memory_format=torch.channels_last)
+        if x.size(1) > 1:  # some channels of a map
+            more = torch.cat([x, x], 1).contiguous(memory_format=torch.channels_last)
+            yield more[:, : x.size(1)]
+
+    sizes = itertools.product((1, 2), (1, 3), (1, 4), (1, 5))
+    for input in itertools.chain.from_iterable(layouts(torch.rand(x)) for x in sizes):
+        size = input.shape
+        weight = torch.rand(size[1], 1, 3, 3)
+        expected = F.conv_transpose2d(
+            input, weight, None, stride, 1, stride - 1, groups=size[1]
+        )
+        votes = torch.rand(size[0], 9, *size[2:])
+        found = dynamic_deconv2d(input, votes, stride=stride, backend=backend)
+        assert found.stride() == expected.stride(), (size, input.stride())
+        meta = dynamic_deconv2d(input.to('meta'), votes.to('meta'), stride=stride)
+        assert meta.stride() == expected.stride()
 
 
 def test_tangents_without_gradients():
