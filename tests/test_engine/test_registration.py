@@ -90,7 +90,7 @@ from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS
 print(*(registry.get(name).__name__ for registry, name in (
     (HOOKS, 'ReproducibleResumeHook'), (HOOKS, 'RecordHook'),
     (OPTIM_WRAPPERS, 'CPUAmpOptimWrapper'), (MODELS, 'PixelVotingDecoder'),
-    (MODELS, 'dynamic_deconv2d'))))
+    (MODELS, 'pixel_voting'))))
 """
 ROOT_ORDERS = ('pvd_mm mmengine', 'mmengine pvd_mm', 'pvd_mm mmseg', 'mmdet pvd_mm')
 PARTS = [

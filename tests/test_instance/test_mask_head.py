@@ -448,7 +448,7 @@ def test_lower_precision(low):
     primary = primary_of(rois, head)
     starts = torch.tensor([3, 5, 4, 2])
     expected = head(primary, rois, starts, maps)[0]
-    with torch.autocast('cpu', low, enabled=low != torch.float):
+    with torch.autocast('cpu', torch.bfloat16, enabled=low == torch.bfloat16):
         masks = head.float()(
             primary.to(low), rois.float(), starts, [z.to(low) for z in maps]
         )[0]
