@@ -7,7 +7,7 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from pvd_mm.ops import upsampling_kernel
-from pvd_mm.ops.checks import sizes_of
+from pvd_mm.ops.tracing import sizes_of
 
 from .step import DecodingStep
 
@@ -151,7 +151,7 @@ class PixelVotingDecoder(BaseModule):
         Raises:
             ValueError: If the maps don't fit ``in_channels`` or the strides.
         """
-        channels = tuple(z.size(1) for z in maps)
+        channels = tuple(sizes_of(z)[1] for z in maps)
         if channels != self.in_channels[first : first + len(maps)]:
             raise ValueError(
                 f'in_channels={list(self.in_channels)} do not fit maps of '

@@ -34,6 +34,7 @@ from .compatibility import (
     register_fake,
     register_vmap,
 )
+from .tracing import TracedSide
 
 _NUMBERS = (
     'int kernel_size, int stride, int padding, SymInt[2] output_size, '
@@ -42,12 +43,18 @@ _NUMBERS = (
 
 LIBRARY = torch.library.Library('pvd_mm', 'FRAGMENT')
 LIBRARY.define(f'dynamic_deconv2d(Tensor input, Tensor votes, {_NUMBERS}) -> Tensor')
+# torch.jit.trace follows a tensor, but no ints
+LIBRARY.define(
+    'dynamic_deconv2d.traced(Tensor input, Tensor votes, '
+    f'{_NUMBERS.replace("SymInt[2]", "Tensor")}) -> Tensor'
+)
 LIBRARY.define(
     'dynamic_deconv2d_backward(Tensor grad, Tensor input, Tensor '
     f'votes, {_NUMBERS}, bool[2] needs) -> (Tensor, Tensor)'
 )
 
 forward_op = torch.ops.pvd_mm.dynamic_deconv2d.default
+traced_op = torch.ops.pvd_mm.dynamic_deconv2d.traced
 backward_op = torch.ops.pvd_mm.dynamic_deconv2d_backward.default
 
 
@@ -313,6 +320,9 @@ def deconv(input: Tensor, votes: Tensor, *rest) -> Tensor:
             geometry = Geometry(*numbers)
             return standard_operators.dynamic_deconv2d(*maps, geometry, formulation)
         return _Deconv.apply(*maps, *rest)
+    if isinstance(rest[3][0], TracedSide):
+        output_size = torch.stack([side.tensor for side in rest[3]])
+        return traced_op(*maps, *rest[:3], output_size, *rest[4:])
     return _execute(forward_op, _run, maps, rest)
 
 
@@ -326,6 +336,11 @@ def deconv_backward(
     return _execute(backward_op, _run_backward, maps, rest)
 
 
+def _run_traced(input: Tensor, votes: Tensor, *rest) -> Tensor:
+    return forward_op(input, votes, *rest[:3], rest[3].tolist(), *rest[4:])
+
+
+LIBRARY.impl(traced_op, _run_traced, 'CompositeImplicitAutograd')
 for _op, _kernel, _fake_kernel, _function, _vmap_of in (
     (forward_op, _run, _fake, _Deconv, _vmap),
     (backward_op, _run_backward, _fake_backward, _DeconvBackward, _vmap_backward),

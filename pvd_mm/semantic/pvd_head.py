@@ -14,6 +14,7 @@ from torch.nn import ModuleList
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
 from pvd_mm.ops.checks import check_not_negative
+from pvd_mm.ops.tracing import sizes_of
 
 from .pyramid_context import PyramidContext
 
@@ -122,7 +123,7 @@ class PVDHead(BaseDecodeHead):
 
     def _check_maps(self, inputs: Sequence[Tensor]) -> None:
         """Say at once what doesn't fit between backbone and head."""
-        widths = [x.size(1) for x in inputs]
+        widths = [sizes_of(x)[1] for x in inputs]
         if self._takes_all_maps:
             fits = widths == list(self.in_channels)
         else:

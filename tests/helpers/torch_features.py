@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """What not every torch has, a mark each for the tests that need it."""
 
+import inspect
 import warnings
 
 import pytest
@@ -40,3 +41,8 @@ needs_half_autocast = _needs(_casts_to_half_on_a_cpu(), 'autocast to half on a C
 needs_dynamic_compile = _needs(
     hasattr(torch.compiler, 'is_compiling'), 'compiler of dynamic shapes for the op'
 )
+
+#: Arguments of ``torch.onnx.export`` for the exporter that traces.
+OLDER_EXPORTER = dict(dynamo=False)
+if 'dynamo' not in inspect.signature(torch.onnx.export).parameters:
+    OLDER_EXPORTER = {}  # there is no other

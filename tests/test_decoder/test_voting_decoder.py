@@ -187,13 +187,16 @@ def test_bad_maps():
 
 
 def test_it_can_be_traced():
-    """As mmengine's complexity analysis does."""
+    """As mmengine's complexity analysis does, and for other sizes."""
     for formulation in ('exact', 'factored'):
         decoder = PixelVotingDecoder([4, 5, 6], 3, formulation=formulation)
         inputs = (pyramid([(9, 9), (5, 5), (5, 5)], [4, 5, 6]), torch.randn(2, 3, 5, 5))
         decoder.eval()
         with torch.no_grad():
             traced = torch.jit.trace(decoder, inputs)
+            torch.testing.assert_close(traced(*inputs), decoder(*inputs))
+            others = pyramid([(11, 8), (6, 4), (6, 4)], [4, 5, 6])
+            inputs = others, torch.randn(2, 3, 6, 4)
             torch.testing.assert_close(traced(*inputs), decoder(*inputs))
 
 

@@ -428,6 +428,35 @@ def test_exported_decoder(automatic):
         torch.testing.assert_close(program.module()(x), model(x))
 
 
+@formulations
+@pytest.mark.parametrize('given', (False, True))
+@pytest.mark.parametrize('stride', (1, 2, 3))
+def test_traced(stride, given, formulation):
+    """The output's size follows the maps', or that of another map."""
+
+    def run(input, votes, finer):
+        return dynamic_deconv2d(
+            input,
+            votes,
+            stride=stride,
+            output_size=finer.shape[2:] if given else None,
+            formulation=formulation,
+        )
+
+    def example(n, h, w):
+        finer = torch.rand(n, 1, h * stride, w * stride - (stride > 1))
+        return torch.rand(n, 4, h, w), torch.rand(n, 9, h, w), finer
+
+    traced = torch.jit.trace(run, example(1, 5, 6), check_trace=False)
+    assert 'pvd_mm::dynamic_deconv2d' in str(traced.graph)
+    maps = [x.requires_grad_() for x in example(2, 9, 7)]
+    results = []
+    for function in (traced, run):
+        output = function(*maps)
+        results.append((output, *torch.autograd.grad(output.square().sum(), maps[:2])))
+    torch.testing.assert_close(*results)
+
+
 def test_standard_operators():
     """What exporters get is the op, over all that it takes."""
     cases = itertools.product(
