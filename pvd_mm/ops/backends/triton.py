@@ -39,20 +39,23 @@ from ..checks import Geometry, format_like
 try:
     import triton
     import triton.language as tl
-
-    _MISSING = None
 except ImportError as error:
-    triton, _MISSING = None, error
+    _PROBLEM = f'triton is not installed ({error})'
+else:
+    # Older compilers know no tuples, by which the kernels keep values in registers
+    _PROBLEM = (
+        f'triton {triton.__version__} is older than 3.3, with which torch 2.7 came'
+        if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 3)
+        else None
+    )
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
     """Why this backend cannot run there; None if it can."""
-    if triton is None:
-        return f'triton is not installed ({_MISSING})'
-    if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 3):
-        return f'triton {triton.__version__} is older than 3.3'
+    if _PROBLEM:
+        return _PROBLEM
     if dtype not in _DTYPES:
         return f'triton has no kernels for {dtype}'
     if _INTERPRETED:
@@ -342,7 +345,7 @@ def backward(
     return input_grad, votes_grad
 
 
-if triton is not None:
+if _PROBLEM is None:
     # Sizes must not make a kernel of their own each: images come in any size.
     # Strides do, by whether they are 1 and whether they are aligned: the first
     # orders the lanes, the second lets `_forward` store two columns at once.
@@ -389,7 +392,8 @@ if triton is not None:
         chunks = tl.cdiv(C, chunk)
         block_x = (pid % columns).to(tl.int64)
         pid //= columns
-        i = (pid % rows).to(tl.int64) * ROWS
+        # a block too: Triton 3.9's interpreter broadcasts no mask from a scalar
+        i = tl.full([1, 1], pid % rows, tl.int64) * ROWS
         pid //= rows
         first = (pid % chunks).to(tl.int64) * chunk
         pid //= chunks
@@ -544,7 +548,7 @@ if triton is not None:
         rows = tl.cdiv(H, ROWS)
         j = (pid % columns).to(tl.int64) * BLOCK_X + tl.arange(0, BLOCK_X)[None, :]
         pid //= columns
-        i = (pid % rows).to(tl.int64) * ROWS
+        i = tl.full([1, 1], pid % rows, tl.int64) * ROWS
         pid //= rows
         g = (pid % G).to(tl.int64)
         n = (pid // G).to(tl.int64)
