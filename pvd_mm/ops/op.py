@@ -55,7 +55,7 @@ def _run(
     backend: str,
 ) -> Tensor:
     geometry = Geometry(kernel_size, stride, padding, tuple(output_size), groups)
-    output = get_backend(backend, input.device, input.dtype).forward(
+    output = get_backend(backend, input.device, input.dtype, formulation).forward(
         input, votes, geometry, formulation
     )
     return output.contiguous(memory_format=format_like(input))
@@ -75,7 +75,7 @@ def _run_backward(
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     geometry = Geometry(kernel_size, stride, padding, tuple(output_size), groups)
-    grads = get_backend(backend, input.device, input.dtype).backward(
+    grads = get_backend(backend, input.device, input.dtype, formulation).backward(
         grad, input, votes, geometry, formulation, tuple(needs)
     )
     # an operator cannot return None

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.op_results import compare
-from pvd_mm.ops import checks
-from pvd_mm.ops.backends import reference
+from pvd_mm.ops import checks, dynamic_deconv2d
+from pvd_mm.ops.backends import reference, self_check
 
-pytest.importorskip('triton', reason='triton is not installed')
+triton = pytest.importorskip('triton', reason='triton is not installed')
 
 from pvd_mm.ops.backends import triton as backend  # noqa: E402
 
@@ -236,6 +236,31 @@ def check_tiles_change_no_bit(formulation):
         assert all(map(torch.equal, result, results[0]))
 
 
+def examine(dtype, formulation):
+    return self_check._check(backend, torch.device('cpu'), dtype, formulation)
+
+
+@pytest.mark.parametrize(('dtype', 'formulation'), list(zip(DTYPES, FORMULATIONS * 2)))
+def check_self_check(dtype, formulation):
+    assert examine(dtype, formulation) is None
+
+
+def check_self_check_of_a_wrong_kernel(monkeypatch):
+    """One that takes the window's middle to be elsewhere, at stride 2 alone."""
+    kernel = backend._backward
+
+    class Shifted:
+        def __getitem__(self, grid):
+            def launch(*args, P, S, **options):
+                return kernel[grid](*args, P=P + (S == 2), S=S, **options)
+
+            return launch
+
+    monkeypatch.setattr(backend, '_backward', Shifted())
+    said = examine(torch.float32, 'exact')
+    assert 'the gradient by input at stride 2 is wrong in' in said
+
+
 def far_apart(tensor, strides):
     """``tensor`` in memory far larger than what it holds, of which only the
     pages that are touched come to exist."""
@@ -327,6 +352,19 @@ class Compiler:
         return 0
 
 
+def use_compiler(monkeypatch, cache):
+    """Compile for a GPU that need not be there, into an empty folder."""
+    driver = triton.runtime.driver  # has `active` until 3.3, `_active` since 3.4
+    active = '_active' if hasattr(driver, '_active') else 'active'
+    monkeypatch.setattr(driver, active, Compiler())
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(cache))
+
+
+@triton.jit
+def refused(x):
+    triton.language.static_assert(False, 'broken on purpose')
+
+
 class Allocations(TorchDispatchMode):
     """Which operators of torch run."""
 
@@ -345,8 +383,6 @@ class Allocations(TorchDispatchMode):
 def test_every_kernel_compiles(formulation, plain, tmp_path, monkeypatch):
     """For a GPU that need not be there; and the results are all that is
     allocated, in both memory formats."""
-    import triton
-
     run = triton.JITFunction.run
     kernels = []
 
@@ -356,10 +392,7 @@ def test_every_kernel_compiles(formulation, plain, tmp_path, monkeypatch):
         kernels.append(self.fn.__name__)
 
     monkeypatch.setattr(triton.JITFunction, 'run', compile_only)
-    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
-    driver = triton.runtime.driver  # has `active` until 3.3, `_active` since 3.4
-    active = '_active' if hasattr(driver, '_active') else 'active'
-    monkeypatch.setattr(driver, active, Compiler())
+    use_compiler(monkeypatch, tmp_path)
     expected = (
         ['_plain_forward', '_plain_input_grad', '_plain_votes_grad']
         if plain
@@ -385,6 +418,52 @@ def test_every_kernel_compiles(formulation, plain, tmp_path, monkeypatch):
         assert allocations.names == ['empty'] * 3
         backend.backward(*case, (True, False), plain=plain)
         backend.backward(*case, (False, True), plain=plain)
+
+
+@compiled
+def test_self_check_of_a_kernel_that_does_not_compile(tmp_path, monkeypatch):
+    class Refused:
+        def __getitem__(self, grid):
+            return lambda *args, **options: refused[grid](1)
+
+    use_compiler(monkeypatch, tmp_path)
+    monkeypatch.setattr(backend, '_forward', Refused())
+    said = examine(torch.float32, 'exact')
+    assert 'CompilationError: ' in said or 'CompileTimeAssertionFailure: ' in said
+    assert 'broken on purpose' in said
+
+
+@compiled
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_self_check_of_a_kernel_that_does_not_run():
+    """No driver will have tensors of the CPU."""
+    assert 'Error: ' in examine(torch.float32, 'exact')
+
+
+@on_a_gpu
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('formulation', FORMULATIONS)
+def test_self_check_on_a_gpu(dtype, formulation):
+    device = torch.device('cuda', torch.cuda.current_device())
+    assert self_check._check(backend, device, dtype, formulation) is None
+
+
+@on_a_gpu
+def test_self_check_and_graph_capture_on_a_gpu(monkeypatch):
+    """It waits until the capture is over; the graph holds the op and no more."""
+    monkeypatch.setattr(self_check, '_problems', {})
+    maps = torch.rand(1, 2, 3, 3, device='cuda'), torch.rand(1, 9, 3, 3, device='cuda')
+    expected = dynamic_deconv2d(*maps, backend='matrix')
+    backend.forward(*maps, checks.Geometry(3, 1, 1, (3, 3), 1), 'exact')  # compiles
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = dynamic_deconv2d(*maps)
+    assert not self_check._problems
+    graph.replay()
+    torch.testing.assert_close(output, expected)
+    dynamic_deconv2d(*maps)
+    assert list(self_check._problems.values()) == [None]
 
 
 @on_a_gpu
