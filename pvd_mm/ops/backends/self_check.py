@@ -177,14 +177,13 @@ def _shortened(text: str, most: int = 2000) -> str:
 
 def describe(device: torch.device) -> str:
     """Versions and GPU, for a report."""
-    import triton
-
+    try:
+        from triton import __version__ as triton
+    except ImportError:
+        triton = 'is not installed'
     where = str(device)
     if device.type == 'cuda':
         capability = '.'.join(map(str, torch.cuda.get_device_capability(device)))
         name = torch.cuda.get_device_name(device)
         where = f'{name} (compute capability {capability})'
-    return (
-        f'torch {torch.__version__}, triton {triton.__version__}, '
-        f'pvd_mm {__version__}, {where}'
-    )
+    return f'torch {torch.__version__}, triton {triton}, pvd_mm {__version__}, {where}'
