@@ -352,9 +352,16 @@ def test_it_waits_until_the_gpu_may_be_waited_for(state, monkeypatch):
     assert self_check.find_problem(*here) == 'bad'  # what is known stays known
 
 
-def test_a_full_memory_proves_nothing(monkeypatch):
+@pytest.mark.parametrize(
+    'error',
+    [
+        torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 20 MiB'),
+        RuntimeError('Triton Error [CUDA]: out of memory'),
+    ],
+)
+def test_a_full_memory_proves_nothing(error, monkeypatch):
     def forward(*_):
-        raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+        raise error
 
     monkeypatch.setattr(backend, 'forward', forward)
     here = backend, CPU, torch.float32, 'exact'

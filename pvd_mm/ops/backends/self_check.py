@@ -38,6 +38,10 @@ _problems = {}  # by backend, device, dtype and formulation; None where there is
 _lock = threading.Lock()
 
 
+class _NoMemory(Exception):
+    """There was none left for the check."""
+
+
 def find_problem(
     backend: ModuleType, device: torch.device, dtype: torch.dtype, formulation: str
 ) -> str | None:
@@ -59,7 +63,7 @@ def find_problem(
             if key not in _problems:
                 try:
                     _problems[key] = _in_a_thread(_check, *key)
-                except torch.cuda.OutOfMemoryError:
+                except _NoMemory:
                     return None
     return _problems.get(key)
 
@@ -82,9 +86,9 @@ def _check(
     with on_device:
         try:
             error = _compare(backend, device, dtype, formulation)
-        except torch.cuda.OutOfMemoryError:
-            raise
         except Exception as exception:
+            if 'out of memory' in str(exception):  # torch's, Triton's or CUDA's
+                raise _NoMemory from exception
             error = _shortened(f'{type(exception).__name__}: {exception}')
         return error and (
             f'its self-check on {device} with {dtype}, formulation {formulation!r}, '
