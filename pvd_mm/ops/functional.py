@@ -73,7 +73,7 @@ def dynamic_deconv2d(
         ValueError: If shapes, devices or numbers don't fit each other, or if
             ``formulation`` or ``backend`` is unknown.
         RuntimeError: If a backend is asked for that cannot run on the
-            tensors' device; the message says why.
+            tensors' device, or is wrong there; the message says why.
 
     Example:
         >>> fused, votes = torch.rand(2, 19, 4, 4), torch.rand(2, 9, 4, 4)

@@ -70,7 +70,7 @@ def _run(
     backend: str,
 ) -> Tensor:
     geometry = Geometry(kernel_size, stride, padding, tuple(output_size), groups)
-    output = get_backend(backend, input.device, input.dtype).forward(
+    output = get_backend(backend, input.device, input.dtype, formulation).forward(
         input, votes, geometry, formulation
     )
     return laid_out_like(output, input)
@@ -90,7 +90,7 @@ def _run_backward(
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     geometry = Geometry(kernel_size, stride, padding, tuple(output_size), groups)
-    grads = get_backend(backend, input.device, input.dtype).backward(
+    grads = get_backend(backend, input.device, input.dtype, formulation).backward(
         grad, input, votes, geometry, formulation, tuple(needs)
     )
     # an operator cannot return None

@@ -517,7 +517,7 @@ def test_mmengine_counts_it(formulation):
 
 
 def test_variable_overrules_auto_and_argument_the_variable(monkeypatch):
-    here = (torch.device('cpu'), torch.float32)
+    here = (torch.device('cpu'), torch.float32, 'exact')
     monkeypatch.setenv(VARIABLE, 'reference')
     assert get_backend('auto', *here) is load('reference')
     assert get_backend('matrix', *here) is load('matrix')
