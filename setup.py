@@ -87,10 +87,10 @@ def extension() -> dict:
         import torch
         from torch.utils.cpp_extension import BuildExtension, CppExtension
     except Exception as error:
-        without_extension(
-            f'torch cannot be imported ({error!r}); pip hides '
-            'it unless --no-build-isolation is given'
-        )
+        hint = 'pip hides it unless --no-build-isolation is given'
+        if 'pkg_resources' in str(error):  # torch<2.3 takes packaging from there
+            hint = 'type pip install "setuptools<70" wheel, and install pvd_mm again'
+        without_extension(f'torch cannot be imported ({error!r}); {hint}')
         return {}
 
     class BuildOps(BuildExtension):
