@@ -46,6 +46,7 @@ _KNOWN_LOG_MESSAGES = (
     'The prefix is not set in metric class',
     '"FileClient" will be deprecated in future',
     '"HardDiskBackend" is the alias of "LocalBackend"',
+    'Could not import OneDL',  # onedl-mmsegmentation 1.4.2, onedl-mmdetection 3.5.1
 )
 
 
@@ -330,19 +331,27 @@ def hide_known_warnings() -> None:
     of a config that has no fault: that they will drop functions which they use
     themselves. All other warnings are shown.
 
+    Beside that, mmseg and mmdet of the fork print four times in a process that an
+    optional package is not installed; they mean to log it for debugging.
+
     For programs, not for the library: those of ``tools`` that build a model call it,
     registration does not. Unnecessary once upstream is silent.
     """
-    from mmengine.logging import MMLogger
+    from mmengine import logging
 
     for message, module in _KNOWN_WARNINGS:
         warnings.filterwarnings('ignore', message, UserWarning, module)
 
-    def wrap(upstream):
-        def keep(self, record):
-            known = str(record.msg).startswith(_KNOWN_LOG_MESSAGES)
-            return not known and upstream(self, record)
+    def is_known(message) -> bool:
+        return str(message).startswith(_KNOWN_LOG_MESSAGES)
 
-        return keep
+    def wrap_filter(upstream):
+        return lambda self, record: not is_known(record.msg) and upstream(self, record)
 
-    _replace(MMLogger, 'filter', wrap)
+    def wrap_print(upstream):
+        return lambda msg, *args, **kwargs: (
+            None if is_known(msg) else upstream(msg, *args, **kwargs)
+        )
+
+    _replace(logging.MMLogger, 'filter', wrap_filter)
+    _replace(logging, 'print_log', wrap_print)

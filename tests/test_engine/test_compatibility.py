@@ -9,6 +9,7 @@ from mmengine.logging import HistoryBuffer
 
 import pvd_mm
 from helpers.commands import python
+from helpers.fresh import fresh_pythons
 from pvd_mm.engine import compatibility
 
 pvd_mm.register_all_modules()
@@ -152,9 +153,11 @@ def test_mmengine_hub_knows_our_configs():
 
 
 def test_only_known_warnings_are_hidden(monkeypatch, capsys):
+    from mmengine import logging
     from mmengine.logging import MMLogger
 
     monkeypatch.setattr(MMLogger, 'filter', MMLogger.filter)
+    monkeypatch.setattr(logging, 'print_log', logging.print_log)
     logger = MMLogger.get_instance('warnings')
     known = '"FileClient" will be deprecated in future. Please use io functions'
     with warnings.catch_warnings(record=True) as caught:
@@ -172,6 +175,21 @@ def test_only_known_warnings_are_hidden(monkeypatch, capsys):
     ]
     out = ''.join(capsys.readouterr())
     assert known not in out and 'another' in out
+
+
+def test_what_is_printed_when_frameworks_are_imported():
+    """onedl-* prints lines of its own, unless known ones are hidden first."""
+    (out,) = fresh_pythons(
+        'import pvd_mm\n'
+        'from pvd_mm.engine.compatibility import hide_known_warnings\n'
+        'hide_known_warnings()\n'
+        'pvd_mm.register_all_modules()\n'
+        'from mmengine.logging import print_log\n'
+        'print_log("Could not import OneDL. Skipping", level=10)\n'
+        'print_log("another")'
+    )
+    assert 'OneDL' not in out
+    assert out.endswith('another\n')
 
 
 def test_class_weights_with_pixels_to_ignore():

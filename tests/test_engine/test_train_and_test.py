@@ -12,6 +12,8 @@ from PIL import Image
 
 from helpers.commands import ROOT, losses, run, tool
 from pvd_mm.data.samples import make_street_sample
+from pvd_mm.engine.config import load_config
+from pvd_mm.utils.errors import UsageError
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -178,6 +180,14 @@ def test_missing_config():
     assert 'Traceback' not in out
     assert 'Config not found' in out
     assert 'pvd/pvd_r18-stage_1xb4-90k_cityscapes-512x1024.py' in out
+
+
+def test_a_module_that_cannot_be_imported(tmp_path):
+    """mmengine tells the name of the config's module alone."""
+    config = tmp_path / 'mine.py'
+    config.write_text("custom_imports = dict(imports=['nowhere'])\n")
+    with pytest.raises(UsageError, match=r"mine\.py: No module named 'nowhere'"):
+        load_config(str(config))
 
 
 def test_amp_refused_with_another_wrapper(tiny_config, tmp_path):
