@@ -68,24 +68,28 @@ def compare_classes(model: Any, dataset: Any) -> tuple[list[str], list[str]]:
         dataset (BaseDataset): What it is trained with, or a wrapper of it.
 
     Returns:
-        tuple[list[str], list[str]]: What is wrong with heads that have fewer
-        classes than the data, and what is said of those that have more, which is
-        allowed.
+        tuple[list[str], list[str]]: Of the heads that have fewer classes than the
+        data, which cannot be trained; and of those that have more, or another
+        ``ignore_index``, which may be meant.
     """
-    fewer, more = {}, {}  # for their order, and each once
+    fewer, other = {}, {}  # for their order, and each once
     for part in leaves(dataset):
-        classes = part.metainfo.get('classes')
+        metainfo = getattr(part, 'metainfo', {})  # torch's own datasets have none
+        classes = metainfo.get('classes')
         if not classes:
             continue
-        needed = len(part.metainfo.get('thing_classes') or classes)
+        needed = len(metainfo.get('thing_classes') or classes)
         for name, head in _heads(model):
+            who, data = f'{name} ({type(head).__name__})', type(part).__name__
             text = (
-                f'{name} ({type(head).__name__}) has num_classes={head.num_classes}, '
-                f'but {type(part).__name__} has {len(classes)} classes '
-                f'({some(classes)})'
+                f'{who} has num_classes={head.num_classes}, but {data} has '
+                f'{len(classes)} classes ({some(classes)})'
             )
             if head.num_classes < needed:
                 fewer[text] = None
             elif head.num_classes > len(classes):
-                more[text] = None
-    return list(fewer), list(more)
+                other[text] = None
+            own, ignored = (getattr(x, 'ignore_index', None) for x in (head, part))
+            if None not in (own, ignored) and own != ignored:
+                other[f'{who} has ignore_index={own}, but {data} has {ignored}'] = None
+    return list(fewer), list(other)
