@@ -332,11 +332,13 @@ def evaluate_all_annotations() -> None:
     Fault: mmdet 3.3.0's ``CocoDataset`` takes an annotation without ``iscrowd`` for
     no crowd, leaves out what is no polygon, and does not look at annotation ids; its
     metric hands all of them to pycocotools, which stops at the first validation (or
-    takes four numbers for a box, and the id 0 for no object at all). They are
-    :func:`~pvd_mm.utils.coco.prepare_for_evaluation`.
+    takes four numbers for a box, and the id 0 for no object at all). Here
+    :func:`~pvd_mm.utils.coco.prepare_for_evaluation` fills them in. And pycocotools
+    2.0 takes an id that is a string for a list of its letters.
 
     Unnecessary once the metric reads annotations as the dataset does.
     """
+    from mmdet.datasets.api_wrappers import COCO
     from mmdet.evaluation.metrics import CocoMetric
     from mmengine import fileio
 
@@ -362,6 +364,12 @@ def evaluate_all_annotations() -> None:
 
         return gt_to_coco_json
 
+    def wrap_lookup(upstream):
+        return lambda self, ids=(): upstream(
+            self, [ids] if isinstance(ids, str) else ids
+        )
+
+    _replace(COCO, 'loadCats', wrap_lookup)
     _replace(CocoMetric, '__init__', wrap_init)
     _replace(CocoMetric, 'gt_to_coco_json', wrap_conversion)
 

@@ -542,15 +542,15 @@ def test_whole_numbers_written_as_floats(tmp_path):
     assert 'height and width (20.5, 30' in refusal(tmp_path, data)
 
 
-def scores(root, file=True, metric=('bbox', 'segm'), lost=None):
+def scores(root, file=True, metric=('bbox', 'segm'), lost=None, **kwargs):
     """What CocoMetric and BoundaryAPMetric say of the masks of the annotations as
     predictions; those of the class ``lost`` are not found."""
     dataset = build(root, test_mode=True)
     ann_file = str(root / 'ann.json') if file else None
     evaluator = Evaluator(
         [
-            dict(type='CocoMetric', ann_file=ann_file, metric=list(metric)),
-            dict(type='BoundaryAPMetric', ann_file=ann_file),
+            dict(type='CocoMetric', ann_file=ann_file, metric=list(metric), **kwargs),
+            dict(type='BoundaryAPMetric', ann_file=ann_file, **kwargs),
         ]
     )
     evaluator.dataset_meta = dataset.metainfo
@@ -630,8 +630,15 @@ def test_ids_of_two_kinds(tmp_path):
     data['images'][0]['id'] = 'seven'
     for ann in data['annotations'][:2]:
         ann['image_id'] = 'seven'
+    for entry, key in zip(
+        [*data['categories'], *data['annotations']],
+        ['id'] * 2 + ['category_id'] * 3,
+    ):
+        entry[key] = f'class {entry[key]}'
     write(tmp_path, data)
-    assert perfect(scores(tmp_path))
+    found = scores(tmp_path, classwise=True)
+    assert perfect(found)
+    assert found['cat_precision'] == found['boundary_dog_precision'] == 1
 
 
 # --------------------------------------------------------- images that are turned
