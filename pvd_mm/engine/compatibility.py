@@ -17,6 +17,7 @@ __all__ = [
     'add_package_names',
     'add_registry_locations',
     'allow_checkpoint_classes',
+    'evaluate_all_annotations',
     'forbid_unsafe_loading',
     'hide_known_warnings',
     'ignore_pixels_in_class_weights',
@@ -324,6 +325,54 @@ def support_bfloat16_in_detectors() -> None:
         _replace(op, 'forward', wrap_nms, as_static=True)
     for name in ('SingleRoIExtractor', 'GenericRoIExtractor'):
         _replace(getattr(roi_extractors, name), 'forward', wrap_extractor)
+
+
+def evaluate_all_annotations() -> None:
+    """Let mmdet's ``CocoMetric`` evaluate the annotations that its dataset reads.
+
+    Fault: mmdet 3.3.0's ``CocoDataset`` takes an annotation without ``iscrowd`` for
+    no crowd, leaves out what is no polygon, and does not look at annotation ids; its
+    metric hands all of them to pycocotools, which stops at the first validation (or
+    takes four numbers for a box, and the id 0 for no object at all). Here
+    :func:`~pvd_mm.utils.coco.prepare_for_evaluation` fills them in. And pycocotools
+    2.0 takes an id that is a string for a list of its letters.
+
+    Unnecessary once the metric reads annotations as the dataset does.
+    """
+    from mmdet.datasets.api_wrappers import COCO
+    from mmdet.evaluation.metrics import CocoMetric
+    from mmengine import fileio
+
+    from pvd_mm.utils.coco import prepare_for_evaluation
+
+    def wrap_init(upstream):
+        def init(self, *args, **kwargs):
+            upstream(self, *args, **kwargs)
+            coco = getattr(self, '_coco_api', None)
+            if coco and prepare_for_evaluation(coco.dataset, 'segm' in self.metrics):
+                coco.createIndex()
+                coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+
+        return init
+
+    def wrap_conversion(upstream):
+        def gt_to_coco_json(self, gt_dicts, outfile_prefix):
+            path = upstream(self, gt_dicts, outfile_prefix)
+            data = fileio.load(path)
+            prepare_for_evaluation(data, 'segm' in self.metrics)
+            fileio.dump(data, path)
+            return path
+
+        return gt_to_coco_json
+
+    def wrap_lookup(upstream):
+        return lambda self, ids=(): upstream(
+            self, [ids] if isinstance(ids, str) else ids
+        )
+
+    _replace(COCO, 'loadCats', wrap_lookup)
+    _replace(CocoMetric, '__init__', wrap_init)
+    _replace(CocoMetric, 'gt_to_coco_json', wrap_conversion)
 
 
 def hide_known_warnings() -> None:

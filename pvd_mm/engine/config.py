@@ -221,7 +221,7 @@ def add_hooks(cfg: Config) -> None:
     present = {hook.get('type') for hook in hooks if isinstance(hook, dict)}
     cfg.custom_hooks = hooks + [
         dict(type=name)
-        for name in ('ReproducibleResumeHook', 'LoadReportHook')
+        for name in ('ClassCheckHook', 'ReproducibleResumeHook', 'LoadReportHook')
         if name not in present
     ]
 

@@ -72,7 +72,7 @@ def _after_mmseg() -> None:
 
 def _after_mmdet() -> None:
     importlib.import_module('pvd_mm.instance')
-    _patch('support_bfloat16_in_detectors')
+    _patch('support_bfloat16_in_detectors', 'evaluate_all_annotations')
 
 
 #: What follows once all of some modules have been imported. Those that we register

@@ -208,6 +208,7 @@ def test_the_order_of_imports_means_nothing(printed):
     assert state['finders'] == 1
     assert False not in state['patches']
     assert state['mmengine.registry.HOOKS'] == [
+        'ClassCheckHook',
         'LoadReportHook',
         'RecordHook',
         'ReproducibleResumeHook',
