@@ -81,8 +81,8 @@ def allow_checkpoint_classes() -> None:
     import torch
     from mmengine.logging import HistoryBuffer
 
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return  # torch<2.4 has no allow-list and does not need one
+    if not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):
+        return  # torch<2.6 loads them; its allow-list, if any, takes no names
     core = getattr(np, '_core', None) or np.core
     allowed = [HistoryBuffer, np.ndarray, np.dtype]
     allowed += [type(np.dtype(name)) for name in _LOGGED_DTYPES]

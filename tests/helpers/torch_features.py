@@ -30,6 +30,10 @@ def _casts_to_half_on_a_cpu() -> bool:
 needs_opcheck = _needs(hasattr(torch.library, 'opcheck'), 'torch.library.opcheck')
 needs_export = _needs(Dim is not None, 'torch.export.Dim')
 needs_automatic_sizes = _needs(hasattr(Dim, 'AUTO'), 'torch.export.Dim.AUTO')
+needs_safe_loading = _needs(
+    hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'),
+    'allow-list of names, and loads any pickle by default',
+)
 needs_vmap_of_operators = _needs(
     hasattr(torch.library, 'register_vmap'), 'torch.library.register_vmap'
 )

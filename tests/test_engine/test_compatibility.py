@@ -10,6 +10,7 @@ from mmengine.logging import HistoryBuffer
 import pvd_mm
 from helpers.commands import python
 from helpers.fresh import fresh_pythons
+from helpers.torch_features import needs_safe_loading
 from pvd_mm.engine import compatibility
 
 pvd_mm.register_all_modules()
@@ -26,9 +27,12 @@ class Intruder:
 
 
 def test_patches_are_idempotent():
+    # torch<2.4 has none
+    safe_globals = getattr(torch.serialization, 'get_safe_globals', list)
+
     def state():
         return (
-            set(map(str, torch.serialization.get_safe_globals())),
+            set(map(str, safe_globals())),
             Config._get_cfg_path,
         )
 
@@ -39,6 +43,7 @@ def test_patches_are_idempotent():
     assert state() == before
 
 
+@needs_safe_loading
 def test_checkpoint_loads_under_weights_only(trained):
     path = trained / 'iter_6.pth'
     assert torch.serialization.get_unsafe_globals_in_checkpoint(str(path)) == []
@@ -61,6 +66,7 @@ def test_checkpoint_does_not_load_without_the_patch(trained):
     assert 'UnpicklingError' in out
 
 
+@needs_safe_loading
 def test_hostile_checkpoint_stays_refused(tmp_path):
     """By torch and by mmengine, whose fork would fall back to unsafe."""
     from mmengine.runner import CheckpointLoader

@@ -47,7 +47,8 @@ def state():
         }},
         finders=sum('pvd_mm' in type(one).__module__ for one in sys.meta_path),
         globals=sorted(re.sub('0x[0-9a-f]+', '', str(one))
-                       for one in torch.serialization.get_safe_globals()),
+                       for one in getattr(
+                           torch.serialization, 'get_safe_globals', list)()),
         packages=sorted(MODULE2PACKAGE.items()),
         patches=[
             patched('mmengine.config', 'Config._get_cfg_path'),
