@@ -47,7 +47,9 @@ else:
     _PROBLEM = None
     _VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
     if _VERSION < (3, 0):  # the first whose interpreter runs the kernels
-        _PROBLEM = f'triton {triton.__version__} is older than 3.0, which torch 2.4 has'
+        _PROBLEM = (
+            f'triton {triton.__version__} is older than 3.0, which comes with torch 2.4'
+        )
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
