@@ -61,7 +61,8 @@ def compare_classes(model: Any, dataset: Any) -> tuple[list[str], list[str]]:
     Heads that see other labels are left out: those of region proposals and of
     mmdet's semantic branches, mmseg's ``STDCHead`` and class-agnostic masks. With
     ``thing_classes`` in the metainfo (panoptic data) a head needs no more than
-    those.
+    those; one of a single output channel tells two classes apart, whatever its
+    ``num_classes``.
 
     Args:
         model (nn.Module): A model of mmseg or mmdet.
@@ -85,7 +86,8 @@ def compare_classes(model: Any, dataset: Any) -> tuple[list[str], list[str]]:
                 f'{who} has num_classes={head.num_classes}, but {data} has '
                 f'{len(classes)} classes ({some(classes)})'
             )
-            if head.num_classes < needed:
+            binary = getattr(head, 'out_channels', None) == 1
+            if head.num_classes < needed and not (binary and needed == 2):
                 fewer[text] = None
             elif head.num_classes > len(classes):
                 other[text] = None

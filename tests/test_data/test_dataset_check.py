@@ -123,6 +123,14 @@ def test_a_dataset_without_checks_of_its_own(street):
     assert f'{path} holds the values 19' in report.problems[0]
 
 
+def test_a_dataset_without_classes(street):
+    options = {'type': 'BaseSegDataset', 'img_suffix': '_leftImg8bit.png'}
+    options['seg_map_suffix'] = '_gtFine_labelTrainIds.png'
+    options = {f'train_dataloader.dataset.{k}': v for k, v in options.items()}
+    train = check(STREET, street, **options)[0]
+    assert train.samples == 6 and not train.problems and not train.notes
+
+
 def test_classes_that_never_occur(street):
     for path in (street / 'gtFine/val').rglob('*TrainIds.png'):
         cv2.imwrite(str(path), np.zeros((256, 512), np.uint8))

@@ -89,6 +89,9 @@ def test_what_may_differ():
     binary = model('mmseg', decode_head=fcn(2, out_channels=1, threshold=0.5))
     assert compare_classes(binary, data(('sound', 'crack'))) == ([], [])
     assert compare_classes(binary, data(None)) == ([], [])
+    single = model('mmseg', decode_head=fcn(1, out_channels=1))
+    assert compare_classes(single, data(('sound', 'crack'))) == ([], [])
+    assert fewer(single, data()) == ['decode_head']
     panoptic = data(metainfo=dict(thing_classes=NAMES[:2]))
     assert compare_classes(model('mmdet', bbox_head=box(2)), panoptic) == ([], [])
 
