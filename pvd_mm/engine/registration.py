@@ -49,7 +49,7 @@ def _after_hub() -> None:
 
 
 def _after_runner() -> None:
-    _patch('forbid_unsafe_loading')
+    _patch('checkpoint_without_reentry', 'forbid_unsafe_loading')
 
 
 def _register(registry: str) -> None:
@@ -72,7 +72,7 @@ def _after_model() -> None:
 
 def _after_mmseg() -> None:
     importlib.import_module('pvd_mm.semantic')
-    _patch('ignore_pixels_in_class_weights')
+    _patch('ignore_pixels_in_class_weights', 'predict_binary_labels')
 
 
 def _after_mmdet() -> None:
