@@ -64,6 +64,20 @@ def given_arguments(function: Callable, args: Sequence, kwargs: dict) -> dict:
     return given
 
 
+def default_of(cls: type, name: str):
+    """The default of an argument of a class, also where it is its base that takes
+    it.
+
+    Raises:
+        TypeError: If none of them has it.
+    """
+    for base in cls.__mro__:
+        parameters = inspect.signature(base.__init__).parameters
+        if name in parameters and '__init__' in vars(base):
+            return parameters[name].default
+    raise TypeError(f'{cls.__name__} has no argument {name}')
+
+
 def refuse_decoder_arguments(
     head: str, given: dict, decoder: dict | None, own: Sequence[str] = ()
 ) -> None:

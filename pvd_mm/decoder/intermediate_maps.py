@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pvd_mm.ops.checks import check_choice
 
-from .config import given_arguments
+from .config import default_of, given_arguments
 
 
 class IntermediateMaps:
@@ -42,23 +42,22 @@ class IntermediateMaps:
         given = given_arguments(super().__init__, args, kwargs)
         number = given.get('num_stages', 4)
         check_choice('num_stages', number, (1, 2, 3, 4))
-        stages = tuple(range(number))
-        if tuple(given.get('out_indices', stages)) != stages:
-            raise ValueError(
-                f'out_indices must be {stages}, all stages, for a decoder '
-                f'that follows every step; but got {given["out_indices"]}. '
-                'Use num_stages to leave out the last ones'
-            )
-        defaults = dict(strides=(1, 2, 2, 2), dilations=(1,) * 4, out_indices=stages)
-        for name, values in defaults.items():
-            if name not in given:
-                kwargs[name] = values[:number]
-            elif len(given[name]) != number:
+        for name in ('strides', 'dilations', 'out_indices'):
+            if name not in given and number < 4:
+                kwargs[name] = default_of(type(self), name)[:number]
+            elif len(given.get(name, range(number))) != number:
                 raise ValueError(
                     f'{name} must have one entry for each of the num_stages={number} '
                     f'stages, but got {given[name]}'
                 )
         super().__init__(*args, **kwargs)
+        stages = tuple(range(self.num_stages))
+        if tuple(self.out_indices) != stages:
+            raise ValueError(
+                f'out_indices must be {stages}, all stages, for a decoder '
+                f'that follows every step; but got {tuple(self.out_indices)}. '
+                'Use num_stages to leave out the last ones'
+            )
         self.granularity = granularity
         self.finest_stride = finest_stride
 

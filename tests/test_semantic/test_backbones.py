@@ -151,7 +151,8 @@ def test_bad_arguments():
     for arguments, message in (
         (dict(granularity='layer'), "granularity must be one of.*'layer'"),
         (dict(finest_stride=8), 'finest_stride must be one of.*8'),
-        (dict(out_indices=(0, 2)), r'out_indices must be \(0, 1, 2, 3\)'),
+        (dict(out_indices=(0, 2)), r'out_indices must have .*=4 .* \(0, 2\)'),
+        (dict(out_indices=(0, 1, 3, 2)), r'out_indices must be \(0, 1, 2, 3\)'),
         (dict(num_stages=5), 'num_stages must be one of.*5'),
         (
             dict(num_stages=3, strides=(1, 2, 2, 2)),
@@ -161,6 +162,6 @@ def test_bad_arguments():
         with pytest.raises(ValueError, match=message):
             build(depth=18, **arguments)
     # by position as by keyword
-    with pytest.raises(ValueError, match=r'out_indices must be .* but got \(0, 1\)'):
+    with pytest.raises(ValueError, match=r'out_indices must have .* but got \(0, 1\)'):
         PVDResNet(18, 3, 64, 64, 4, (1, 2, 2, 2), (1, 1, 1, 1), (0, 1))
     assert PVDResNet(18, 3, 8, 8, 2).out_channels == [8, 8, 16]
