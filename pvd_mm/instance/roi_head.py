@@ -12,6 +12,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList
 from torch import Tensor
 
+from pvd_mm.decoder.config import given_arguments
 from pvd_mm.ops.checks import check_choice
 
 from .class_activation import check_box_head, class_activation
@@ -77,6 +78,11 @@ class PVDRoIHead(StandardRoIHead):
         start_level: str = 'source',
         **kwargs,
     ) -> None:
+        given = given_arguments(super().__init__, args, kwargs)
+        if given.get('mask_head') and not given.get('bbox_head'):
+            raise TypeError(
+                'PVDRoIHead needs a bbox_head: its classifier makes the primary mask'
+            )
         super().__init__(*args, **kwargs)
         check_choice('start_level', start_level, START_LEVELS)
         self.train_classifier = train_classifier

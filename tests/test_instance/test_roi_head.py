@@ -205,6 +205,7 @@ def test_coarse_losses(name):
             TypeError,
             'must be a PVDMaskHead, but is a FCNMaskHead',
         ),
+        ({'roi_head.bbox_head': None}, TypeError, 'needs a bbox_head'),
         (
             {'roi_head.mask_head.num_classes': 4},
             ValueError,
