@@ -49,7 +49,7 @@ def _after_hub() -> None:
 
 
 def _after_runner() -> None:
-    _patch('checkpoint_without_reentry', 'forbid_unsafe_loading')
+    _patch('forbid_unsafe_loading', 'checkpoint_without_reentry')
 
 
 def _register(registry: str) -> None:

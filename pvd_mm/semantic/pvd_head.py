@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import ModuleList
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
+from pvd_mm.decoder.sizes import match_size
 from pvd_mm.ops.checks import check_not_negative
 
 from .pyramid_context import PyramidContext
@@ -47,7 +48,8 @@ class PVDHead(BaseDecodeHead):
             ``vote_channels``, ``formulation`` and so on. ``norm_cfg`` and
             ``act_cfg`` are the head's unless they are given here. With
             ``type`` it is another decoder of the registry, of the same
-            interface. Defaults to None, the paper's.
+            interface (coarse losses ask it for ``strides_of``). Defaults to
+            None, the paper's.
         **kwargs: Arguments of mmseg's ``BaseDecodeHead``.
 
     Raises:
@@ -168,10 +170,13 @@ class PVDHead(BaseDecodeHead):
         if not self.coarse_loss_weight:
             return losses
         labels = self._stack_batch_gt(batch_data_samples)
-        for level, y in enumerate(decoded[1:], 1):
-            # Labels of single pixels: over the random crops of training that
-            # is each class as often as it has pixels, and none is outvoted.
-            own = F.interpolate(labels.float(), y.shape[2:], mode='nearest')
+        # Labels of single pixels: over the random crops of training that
+        # is each class as often as it has pixels, and none is outvoted.
+        own = F.interpolate(labels.float(), decoded[0].shape[2:], mode='nearest')
+        strides = self.decoder.strides_of(decoded)
+        for level, (y, stride) in enumerate(zip(decoded[1:], strides), 1):
+            # those that votes are laid around
+            own = match_size(own[..., ::stride, ::stride], y.shape[2:])
             coarse = self._losses(self._logits(y), own.to(labels.dtype))
             losses.update(
                 {

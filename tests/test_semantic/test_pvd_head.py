@@ -493,6 +493,24 @@ def test_coarse_losses(head):
     torch.testing.assert_close(result['decode.loss_ce_4'], expected)
 
 
+def test_labels_of_coarse_maps_that_were_rounded_down():
+    """Pixel i of y_l lies on pixel 2^l·i of y_0, whatever their sizes are."""
+    head = segmentor(head=dict(in_channels=[4] * 4, coarse_loss_weight=1)).decode_head
+    maps = [torch.randn(2, 4, side, side + 1) for side in (22, 11, 5, 2)]
+    data = batch((22, 23))['data_samples']
+    decoded = head.eval()._decode(maps)
+    found = head.loss(maps, data, None)
+    labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data])
+    for level, y in enumerate(decoded):
+        own = labels[:, :: 2**level, :: 2**level][:, : y.size(2), : y.size(3)]
+        expected = torch.nn.functional.cross_entropy(
+            y, own, ignore_index=255, reduction='none'
+        ).mean()
+        torch.testing.assert_close(
+            found[f'loss_ce_{level}' if level else 'loss_ce'], expected
+        )
+
+
 def test_refuses_a_negative_weight():
     with pytest.raises(ValueError, match='coarse_loss_weight must not be'):
         segmentor(head=dict(coarse_loss_weight=-1))
