@@ -16,6 +16,7 @@ from importlib.util import find_spec
 __all__ = [
     'add_package_names',
     'add_registry_locations',
+    'align_any_layout',
     'allow_checkpoint_classes',
     'checkpoint_without_reentry',
     'forbid_unsafe_loading',
@@ -387,6 +388,25 @@ def support_bfloat16_in_detectors() -> None:
         _replace(op, 'forward', wrap_nms, as_static=True)
     for name in ('SingleRoIExtractor', 'GenericRoIExtractor'):
         _replace(getattr(roi_extractors, name), 'forward', wrap_extractor)
+
+
+def align_any_layout() -> None:
+    """Let RoIAlign read maps of any memory layout.
+
+    Fault: mmcv 2.1.0's RoIAlign takes its tensors for contiguous ones. Of a map
+    in channels_last memory format, or cut out of a larger one, it crops other
+    pixels than those of the RoI, without a word.
+
+    Unnecessary once mmcv makes them contiguous, as it does in the backward pass.
+    """
+    from mmcv.ops.roi_align import RoIAlignFunction
+
+    def wrap(upstream):
+        return lambda ctx, input, rois, *others: upstream(
+            ctx, input.contiguous(), rois.contiguous(), *others
+        )
+
+    _replace(RoIAlignFunction, 'forward', wrap, as_static=True)
 
 
 def hide_known_warnings() -> None:

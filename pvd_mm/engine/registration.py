@@ -77,7 +77,7 @@ def _after_mmseg() -> None:
 
 def _after_mmdet() -> None:
     importlib.import_module('pvd_mm.instance')
-    _patch('support_bfloat16_in_detectors')
+    _patch('align_any_layout', 'support_bfloat16_in_detectors')
 
 
 #: What follows once all of some modules have been imported. Those that we register

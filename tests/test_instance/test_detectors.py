@@ -224,6 +224,17 @@ def test_feature_maps_are_copied_and_pickled():
 
 
 @pytest.mark.parametrize('name', PVD)
+def test_channels_last(name):
+    """Another layout in memory, the same numbers."""
+    model = detector(name)
+    expected = predict(model, batch(sample(SIZE, BOXES)))[0].pred_instances
+    model = model.to(memory_format=torch.channels_last)
+    found = predict(model, batch(sample(SIZE, BOXES)))[0].pred_instances
+    torch.testing.assert_close(found.bboxes, expected.bboxes, atol=1e-3, rtol=0)
+    assert (found.masks != expected.masks).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize('name', PVD)
 def test_whole_detectors_are_copied_and_pickled(name):
     model = detector(name)
     data = batch(sample(SIZE, BOXES))

@@ -294,6 +294,24 @@ def test_checkpointed_parts_are_trained(part):
         assert 'conv_votes' not in name or gradient.any(), name
 
 
+def test_a_copy_of_a_checkpointed_model_is_its_own():
+    """As mmengine's EMA hook makes: it must not run the weights of the other."""
+    model = segmentor()
+    turn_on_activation_checkpointing(model, 'decode_head.decoder')
+    average = copy.deepcopy(model)
+    for parameter in average.decode_head.decoder.parameters():
+        parameter.data.add_(1)
+    data = model.data_preprocessor(batch(), training=False)
+    plain = segmentor()
+    plain.load_state_dict(average.state_dict())
+    for one in (model, average, plain):
+        one.eval()
+    with torch.no_grad():
+        found = average(**data, mode='tensor')
+        torch.testing.assert_close(found, plain(**data, mode='tensor'))
+        assert not torch.allclose(found, model(**data, mode='tensor'))
+
+
 def test_slide_inference():
     model = segmentor(test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(40, 40)))
     (sample,) = predict(model, batch((100, 130), 1))
