@@ -16,11 +16,14 @@ from importlib.util import find_spec
 __all__ = [
     'add_package_names',
     'add_registry_locations',
+    'align_any_layout',
     'allow_checkpoint_classes',
+    'checkpoint_without_reentry',
     'evaluate_all_annotations',
     'forbid_unsafe_loading',
     'hide_known_warnings',
     'ignore_pixels_in_class_weights',
+    'predict_binary_labels',
     'resolve_own_bases',
     'resolve_own_hub_configs',
     'support_bfloat16_in_detectors',
@@ -129,6 +132,29 @@ def forbid_unsafe_loading() -> None:
         return safe_torch_load
 
     _replace(checkpoint, '_safe_torch_load', wrap)
+
+
+def checkpoint_without_reentry() -> None:
+    """Let ``activation_checkpointing`` of mmengine's Runner train any module.
+
+    Fault: mmengine 0.10.7 checkpoints a module by torch's reentrant
+    implementation, which sees tensors only if they are arguments or results
+    by themselves. A module with a list of maps among them, or after an image,
+    which needs no gradient, goes untrained without a word; and modules can't
+    be called by keywords. torch recommends the other implementation, which
+    has none of these limits.
+
+    Unnecessary once mmengine passes ``use_reentrant=False``.
+    """
+    from mmengine.runner import activation_checkpointing
+    from torch.utils.checkpoint import checkpoint
+
+    def wrap(upstream):
+        return lambda forward: functools.wraps(forward)(
+            functools.partial(checkpoint, forward, use_reentrant=False)
+        )
+
+    _replace(activation_checkpointing, 'wrap_forward', wrap)
 
 
 def _is_distribution(name: str) -> bool:
@@ -295,6 +321,45 @@ def ignore_pixels_in_class_weights() -> None:
     _replace(cross_entropy_loss, 'cross_entropy', wrap)
 
 
+def predict_binary_labels() -> None:
+    """Let mmseg predict with one output channel as it does with two.
+
+    Faults: with ``out_channels=1`` mmseg 1.2.2 predicts labels as floats, which
+    neither its own visualizer nor anything else that looks up a class by its
+    label can use. And its ``SegTTAModel`` takes the sigmoid of what
+    is a probability already, which is above 0.5 then, so that every pixel is
+    class 1.
+
+    Unnecessary once mmseg predicts integers, and averages probabilities.
+    """
+    from mmseg.models.segmentors import BaseSegmentor, SegTTAModel
+
+    def as_integers(samples):
+        for sample in samples:
+            labels = sample.pred_sem_seg.data
+            if labels.is_floating_point():
+                sample.pred_sem_seg.data = labels.long()
+        return samples
+
+    def wrap_postprocess(upstream):
+        return lambda self, *args, **kwargs: as_integers(
+            upstream(self, *args, **kwargs)
+        )
+
+    def wrap_merge(upstream):
+        def merge_preds(self, data_samples_list):
+            for sample in sum(map(list, data_samples_list), []):
+                scores = sample.seg_logits.data
+                if len(scores) == 1 and ((scores >= 0) & (scores <= 1)).all():
+                    sample.seg_logits.data = scores.logit()
+            return as_integers(upstream(self, data_samples_list))
+
+        return merge_preds
+
+    _replace(BaseSegmentor, 'postprocess_result', wrap_postprocess)
+    _replace(SegTTAModel, 'merge_preds', wrap_merge)
+
+
 def support_bfloat16_in_detectors() -> None:
     """Let mmdet's two-stage detectors train under bfloat16 autocast.
 
@@ -373,6 +438,25 @@ def evaluate_all_annotations() -> None:
     _replace(COCO, 'loadCats', wrap_lookup)
     _replace(CocoMetric, '__init__', wrap_init)
     _replace(CocoMetric, 'gt_to_coco_json', wrap_conversion)
+
+
+def align_any_layout() -> None:
+    """Let RoIAlign read maps of any memory layout.
+
+    Fault: mmcv 2.1.0's RoIAlign takes its tensors for contiguous ones. Of a map
+    in channels_last memory format, or cut out of a larger one, it crops other
+    pixels than those of the RoI, without a word.
+
+    Unnecessary once mmcv makes them contiguous, as it does in the backward pass.
+    """
+    from mmcv.ops.roi_align import RoIAlignFunction
+
+    def wrap(upstream):
+        return lambda ctx, input, rois, *others: upstream(
+            ctx, input.contiguous(), rois.contiguous(), *others
+        )
+
+    _replace(RoIAlignFunction, 'forward', wrap, as_static=True)
 
 
 def hide_known_warnings() -> None:

@@ -44,7 +44,7 @@ def _after_hub() -> None:
 
 
 def _after_runner() -> None:
-    _patch('forbid_unsafe_loading')
+    _patch('forbid_unsafe_loading', 'checkpoint_without_reentry')
 
 
 def _register(registry: str) -> None:
@@ -67,12 +67,16 @@ def _after_model() -> None:
 
 def _after_mmseg() -> None:
     importlib.import_module('pvd_mm.semantic')
-    _patch('ignore_pixels_in_class_weights')
+    _patch('ignore_pixels_in_class_weights', 'predict_binary_labels')
 
 
 def _after_mmdet() -> None:
     importlib.import_module('pvd_mm.instance')
-    _patch('support_bfloat16_in_detectors', 'evaluate_all_annotations')
+    _patch(
+        'align_any_layout',
+        'support_bfloat16_in_detectors',
+        'evaluate_all_annotations',
+    )
 
 
 #: What follows once all of some modules have been imported. Those that we register

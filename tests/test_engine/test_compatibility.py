@@ -218,3 +218,31 @@ def test_class_weights_with_pixels_to_ignore():
                 logits, labels, torch.tensor(weight), ignore_index=255
             ),
         )
+
+
+def test_roi_align_of_any_layout():
+    """The mean of a cell, whatever its map's strides in memory are."""
+    pytest.importorskip('mmdet')
+    from mmcv.ops import roi_align
+
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 8, 9)
+    rois = torch.tensor([[0.0, 2, 1, 6, 5], [1, 0, 4, 8, 8]])
+    expected = torch.stack(
+        [
+            image[i, :, y : y + h, x : x + w]
+            .unflatten(1, (2, h // 2))
+            .unflatten(3, (2, w // 2))
+            .mean((2, 4))
+            for i, x, y, w, h in ((0, 2, 1, 4, 4), (1, 0, 4, 8, 4))
+        ]
+    )
+    layouts = (
+        image,
+        image.to(memory_format=torch.channels_last),
+        torch.cat([image, image], 3)[..., :9],
+    )
+    for layout in layouts:
+        for boxes in (rois, rois.t().contiguous().t()):
+            found = roi_align(layout, boxes, 2, 1.0, 0, 'avg', True)
+            torch.testing.assert_close(found, expected)
