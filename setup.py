@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""What setup.cfg cannot say: the ``.mim`` folder and the op's C++ extension.
+"""What setup.cfg cannot say: requirements (setuptools<62.6 reads none from files
+there), the ``.mim`` folder and the op's C++ extension.
 
 mim expects configs, tools and the model index in ``pvd_mm/.mim``; a wheel has
 copies there. Run from a checkout, installed or not, the package takes them from
@@ -43,7 +44,7 @@ class BuildPyWithMim(build_py):
 
     def run(self):
         super().run()
-        if not self.editable_mode:
+        if not getattr(self, 'editable_mode', False):  # setuptools<64 has no such mode
             copy_mim_parts(os.path.join(self.build_lib, 'pvd_mm'))
 
 
@@ -86,10 +87,10 @@ def extension() -> dict:
         import torch
         from torch.utils.cpp_extension import BuildExtension, CppExtension
     except Exception as error:
-        without_extension(
-            f'torch cannot be imported ({error!r}); pip hides '
-            'it unless --no-build-isolation is given'
-        )
+        hint = 'pip hides it unless --no-build-isolation is given'
+        if 'pkg_resources' in str(error):  # torch<2.3 takes packaging from there
+            hint = 'type pip install "setuptools<70" wheel, and install pvd_mm again'
+        without_extension(f'torch cannot be imported ({error!r}); {hint}')
         return {}
 
     class BuildOps(BuildExtension):
@@ -146,8 +147,27 @@ def unix_flags(torch) -> list:
     return flags
 
 
+def requirements(*names: str) -> list:
+    """The lines of ``requirements/<name>.txt``."""
+    lines = []
+    for name in names:
+        text = (ROOT / f'requirements/{name}.txt').read_text(encoding='utf-8')
+        lines += [line for line in text.splitlines() if not line.startswith('#')]
+    return lines
+
+
 parts = extension()
+# Neither torch nor an mm package is required: a hard requirement would replace the
+# user's torch, or install one package family over the other (mmengine and
+# onedl-mmengine share their module's name).
 setup(
+    install_requires=requirements('runtime'),
+    extras_require={
+        'openmmlab': requirements('openmmlab'),
+        'onedl': requirements('onedl'),
+        'tests': requirements('tests', 'docs'),
+        'docs': requirements('docs'),
+    },
     ext_modules=parts.get('ext_modules', []),
     cmdclass={
         'build_py': BuildPyWithMim,

@@ -11,7 +11,6 @@ from mmengine import track_iter_progress
 from comparison.runs import Run
 from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.utils.arguments import exit_on_user_error
-from studies.boundary_limits import boundary_limits, table
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,6 +54,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     hide_known_warnings()
+    from studies.boundary_limits import boundary_limits, table  # imports mmseg
+
     with exit_on_user_error('boundary_limits', ValueError, FileNotFoundError):
         rows = boundary_limits(
             [Run(*values) for values in args.run],

@@ -9,6 +9,7 @@ import sys
 from mmengine.config import DictAction
 
 from pvd_mm.data.dataset_check import SPLITS, check_dataset, summary
+from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.engine.config import load_config
 from pvd_mm.utils.arguments import exit_on_user_error
 
@@ -35,6 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    hide_known_warnings()
     with exit_on_user_error('check_dataset'):
         reports = check_dataset(
             load_config(args.config, cfg_options=args.cfg_options), args.splits

@@ -4,7 +4,7 @@
 # the shapes sample. Safe to run again: it reuses the environment, goes on with
 # an interrupted training and leaves a finished one alone.
 # Usage: bash tools/quickstart.sh [--task semantic|instance]
-#            [--stack openmmlab|onedl] [--python PYTHON]
+#            [--stack openmmlab|onedl] [--python PYTHON] [--torch VERSION]
 set -o pipefail
 # shellcheck source=tools/setup_env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"
@@ -21,6 +21,7 @@ case $TASK in
     *) die "--task is semantic or instance, got '$TASK'" ;;
 esac
 [ "$STACK" = openmmlab ] || WORK=$WORK-$STACK
+[ -z "$TORCH" ] || WORK=$WORK-torch$TORCH
 setup_env </dev/null
 
 # The run's last checkpoint, once the training has come to its end.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lint, format and the whole test suite, in an environment that it makes itself.
 # Usage: bash tools/run_tests.sh [--stack openmmlab|onedl] [--python PYTHON]
-#                                [pytest options]
+#                                [--torch VERSION] [pytest options]
 set -o pipefail
 # shellcheck source=tools/setup_env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/setup_env.sh"

@@ -20,4 +20,8 @@ tta_model = dict(type='SegTTAModel')
 
 # a resumed training goes on as if it had not been interrupted; what load_from
 # brings is told where it is not everything
-custom_hooks = [dict(type='ReproducibleResumeHook'), dict(type='LoadReportHook')]
+custom_hooks = [
+    dict(type='ClassCheckHook'),
+    dict(type='ReproducibleResumeHook'),
+    dict(type='LoadReportHook'),
+]

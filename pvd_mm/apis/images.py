@@ -108,14 +108,25 @@ def read_image(path: str | Path) -> np.ndarray:
         np.ndarray: (H, W, 3) uint8, RGB.
 
     Raises:
-        UnreadableImage: It is no image, or the file ends too early.
+        UnreadableImage: It is no image, the file ends too early, or OpenCV makes no
+            colours of its values.
     """
     try:
-        image = mmcv.imfrombytes(Path(path).read_bytes(), channel_order='rgb')
+        content = Path(path).read_bytes()
+        image = mmcv.imfrombytes(content, channel_order='rgb')
         with Image.open(path) as file:
             file.load()  # OpenCV fills missing pixels with grey
     except cv2.error as error:
-        raise UnreadableImage(f'{path} is no image, or a broken one.') from error
+        values = None
+        if content:
+            data = np.frombuffer(content, np.uint8)
+            values = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        raise UnreadableImage(
+            f'{path} is no image, or a broken one.'
+            if values is None
+            else f'{path} holds {values.dtype}, of which OpenCV makes no colours; '
+            'save it with 8 bits per channel.'
+        ) from error
     except (UnidentifiedImageError, Image.DecompressionBombError):
         pass  # a format, or a size, that OpenCV alone can read
     except Exception as error:  # of many kinds, by format

@@ -3,7 +3,7 @@
 
 from mmengine.registry import MODELS
 
-from pvd_mm.ops import DynamicDeconv2d, DynamicDeconv2dPack
+from pvd_mm.ops import DynamicDeconv2dPack
 
 from .association import PixelAssociation
 from .complexity import register_op
@@ -13,10 +13,11 @@ from .layers import ConcatConv
 from .step import DecodingStep
 from .voting_decoder import PixelVotingDecoder
 
-# The op's modules can't register themselves: they know torch alone. The names
-# follow mmcv: the bare layer by its class, the upsample layer as CARAFE's.
-MODELS.register_module(name='DynamicDeconv2d', module=DynamicDeconv2d)
-MODELS.register_module(name='dynamic_deconv2d', module=DynamicDeconv2dPack)
+# The op's module can't register itself: it knows torch alone. As mmcv does it, the
+# upsample layer has the name of what it does, and none that holds "conv": that is
+# for layers that are built from in_channels, out_channels and kernel_size. The bare
+# op is not registered, as CARAFE's is not.
+MODELS.register_module(name='pixel_voting', module=DynamicDeconv2dPack)
 MODELS.register_module(module=PixelVotingDecoder)
 register_op()
 

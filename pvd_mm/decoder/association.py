@@ -1,6 +1,8 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """From the maps A and B of an encoder step to its votes."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
@@ -8,9 +10,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from pvd_mm.ops import upsampling_kernel
-from pvd_mm.ops.checks import check_choice, check_kernel, check_odd
+from pvd_mm.ops.checks import check_choice, check_kernel, check_odd, sizes_of
 
 from .layers import ConcatConv
+from .sizes import match_size
 
 VOTE_NORMS = ('none', 'softmax', 'sigmoid', 'tanh')
 VOTE_STARTS = ('identity', 'zero', 'random')
@@ -22,15 +25,17 @@ _LEAST_VOTE = 1e-3
 
 
 class _ConvOfFine(ConvModule):
-    """A ``ConvModule`` that learns its stride from the maps, call by call."""
+    """A ``ConvModule`` that learns its stride and the size of its result from
+    the maps, call by call."""
 
-    def forward(self, x: Tensor, stride: int) -> Tensor:
+    def forward(self, x: Tensor, stride: int, size: Sequence[int]) -> Tensor:
         # A 1×1 convolution with a stride reads only these pixels. Picking
         # them first is the same; besides, the backward pass of the strided
         # one crashes on a CPU with torch 2.13, few channels, channels_last.
         if self.conv.kernel_size == (1, 1):
             x, stride = x[..., ::stride, ::stride], 1
         x = F.conv2d(x, self.conv.weight, self.conv.bias, stride, self.conv.padding)
+        x = match_size(x, size)
         if self.with_norm:
             x = self.norm(x)
         return self.activate(x) if self.with_activation else x
@@ -45,7 +50,8 @@ class PixelAssociation(BaseModule):
     of the k² pixels of A in its window belongs to it.
 
     Shape shorthand: A = z_l is (N, C_A, H_A, W_A), B = z_{l+1} is
-    (N, C_B, H_B, W_B), H_B = ceil(H_A / s), V is (N, G·k², H_B, W_B).
+    (N, C_B, H_B, W_B), H_B is H_A / s rounded up or down, V is
+    (N, G·k², H_B, W_B).
 
     Args:
         in_channels (int): C_A.
@@ -183,6 +189,8 @@ class PixelAssociation(BaseModule):
         Returns:
             Tensor: The votes V, (N, G·k², H_B, W_B).
         """
-        votes = self.conv_votes(self.conv_in(fine, stride), self.conv_out(coarse))
+        votes = self.conv_votes(
+            self.conv_in(fine, stride, sizes_of(coarse)[2:]), self.conv_out(coarse)
+        )
         start = self.starts[stride - 1].to(votes.dtype)
         return self._normalise(votes + start[:, None, None], stride)

@@ -1,8 +1,8 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""What a head does with its ``decoder=dict(...)``."""
+"""What a head does with its ``decoder=dict(...)``, and what else was given."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .association import PixelAssociation
 from .step import DecodingStep
@@ -48,6 +48,34 @@ def decoder_config(
                 f'the head, but got decoder=dict({name}={decoder[name]!r})'
             )
     return {'type': PixelVotingDecoder, **defaults, **decoder, **fixed}
+
+
+def given_arguments(function: Callable, args: Sequence, kwargs: dict) -> dict:
+    """What a call gives, by name, whether by position or by keyword.
+
+    Raises:
+        TypeError: If the function can't be called so.
+    """
+    signature = inspect.signature(function)
+    given = dict(signature.bind_partial(*args, **kwargs).arguments)
+    for parameter in signature.parameters.values():
+        if parameter.kind == parameter.VAR_KEYWORD:
+            given.update(given.pop(parameter.name, {}))
+    return given
+
+
+def default_of(cls: type, name: str):
+    """The default of an argument of a class, also where it is its base that takes
+    it.
+
+    Raises:
+        TypeError: If none of them has it.
+    """
+    for base in cls.__mro__:
+        parameters = inspect.signature(base.__init__).parameters
+        if name in parameters and '__init__' in vars(base):
+            return parameters[name].default
+    raise TypeError(f'{cls.__name__} has no argument {name}')
 
 
 def refuse_decoder_arguments(

@@ -5,6 +5,8 @@ from torch import Tensor
 
 from pvd_mm.ops.checks import check_choice
 
+from .config import default_of, given_arguments
+
 
 class IntermediateMaps:
     """Lets a ResNet of mmseg or mmdet hand out the maps z_0 … z_L (eq. 3).
@@ -24,27 +26,50 @@ class IntermediateMaps:
             Defaults to 'stage'.
         finest_stride (int): 4, 2 or 1. Defaults to 4.
         **kwargs: Arguments of the original class. ``out_indices`` is all
-            stages.
+            stages. With fewer ``num_stages``, ``strides``, ``dilations`` and
+            ``out_indices`` are by default those of these stages.
 
     Raises:
-        ValueError: If an argument is none of its choices.
+        ValueError: If an argument is none of its choices, or there are not as
+            many of them as stages.
     """
 
     def __init__(
         self, *args, granularity: str = 'stage', finest_stride: int = 4, **kwargs
     ) -> None:
-        super().__init__(*args, **kwargs)
         check_choice('granularity', granularity, ('block', 'stage'))
         check_choice('finest_stride', finest_stride, (4, 2, 1))
+        given = given_arguments(super().__init__, args, kwargs)
+        number = given.get('num_stages', 4)
+        check_choice('num_stages', number, (1, 2, 3, 4))
+        for name in ('strides', 'dilations', 'out_indices'):
+            if name not in given and number < 4:
+                kwargs[name] = default_of(type(self), name)[:number]
+            elif len(given.get(name, range(number))) != number:
+                raise ValueError(
+                    f'{name} must have one entry for each of the num_stages={number} '
+                    f'stages, but got {given[name]}'
+                )
+        super().__init__(*args, **kwargs)
         stages = tuple(range(self.num_stages))
-        if tuple(kwargs.get('out_indices', stages)) != stages:
+        if tuple(self.out_indices) != stages:
             raise ValueError(
                 f'out_indices must be {stages}, all stages, for a decoder '
-                f'that follows every step; but got {kwargs["out_indices"]}. '
+                f'that follows every step; but got {tuple(self.out_indices)}. '
                 'Use num_stages to leave out the last ones'
             )
         self.granularity = granularity
         self.finest_stride = finest_stride
+
+    @property
+    def stage_indices(self) -> list[int]:
+        """Which of the maps, counted from the last, are of whole stages: those
+        of the original class."""
+        indices = [-1]
+        for blocks in reversed(self.stage_blocks[1:]):
+            steps = blocks if self.granularity == 'block' else 1
+            indices.insert(0, indices[0] - steps)
+        return indices
 
     @property
     def out_channels(self) -> list[int]:

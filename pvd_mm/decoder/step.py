@@ -14,10 +14,12 @@ from pvd_mm.ops.checks import (
     check_integer,
     check_odd,
     check_positive,
+    sizes_of,
 )
 
 from .association import RELU, PixelAssociation
 from .layers import ConcatConv
+from .sizes import match_size
 from .upsamplers import UPSAMPLERS
 
 
@@ -197,7 +199,11 @@ class DecodingStep(BaseModule):
         stride: int,
     ) -> Tensor:
         """D, of ``size`` (H_A, W_A), from B's :meth:`context`, C and V
-        (Fig. 3d): fuse B and C to M, then deconvolve M by V."""
+        (Fig. 3d): fuse B and C to M, then deconvolve M by V.
+
+        Where the encoder has rounded down, there are rows and columns of A
+        beyond those of B. M and V go on there with their last ones.
+        """
         change = context + self.fuse.part(1, decoded)
         if self.hidden is not None:
             change = self.hidden(change)
@@ -205,18 +211,29 @@ class DecodingStep(BaseModule):
 
         # under autocast M and V may have left their layers in two dtypes
         votes = votes.to(fused.dtype)
+        sides = [
+            max(coarse, -(-fine // stride))
+            for fine, coarse in zip(size, sizes_of(fused)[2:])
+        ]
+        fused, votes = match_size(fused, sides), match_size(votes, sides)
+        # the least that these make, where B has more than A / s rounded up
+        whole = [
+            max(fine, (coarse - 1) * stride + 1) for fine, coarse in zip(size, sides)
+        ]
         if self.upsampling != 'votes':
-            return self.control(fused, votes, size, stride)
-        return dynamic_deconv2d(
-            fused,
-            votes,
-            self.kernel_size,
-            stride,
-            output_size=size,
-            groups=self.groups,
-            formulation=self.formulation,
-            backend=self.backend,
-        )
+            result = self.control(fused, votes, whole, stride)
+        else:
+            result = dynamic_deconv2d(
+                fused,
+                votes,
+                self.kernel_size,
+                stride,
+                output_size=whole,
+                groups=self.groups,
+                formulation=self.formulation,
+                backend=self.backend,
+            )
+        return match_size(result, size)
 
     def forward(
         self, fine: Tensor, coarse: Tensor, decoded: Tensor, stride: int

@@ -7,8 +7,9 @@ from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from pvd_mm.ops import upsampling_kernel
-from pvd_mm.ops.checks import sizes_of
+from pvd_mm.ops.tracing import sizes_of
 
+from .sizes import fits_stride
 from .step import DecodingStep
 
 
@@ -38,13 +39,19 @@ class PixelVotingDecoder(BaseModule):
 
     Data walks one way: maps z_0 … z_L, finest first, make the votes of the L
     steps; y_L is decoded by them step by step to y_0, of the size of z_0.
-    For a pyramid any strides do. They are given, or read off the shapes.
+    For a pyramid any strides do. They are given, or read off the shapes: the
+    smallest stride that rounds the finer size up or down to the coarser one.
+    Strides 1 and 2 are read right at every size but one: 1×1 above 1×1 may be
+    either. Strides from 3 on share sizes of a few pixels with smaller ones
+    (5 and 2 are taken for stride 2). Give them where maps get that small.
 
     Args:
         in_channels (Sequence[int]): Channels of z_0 … z_L, finest first.
         channels (int): C_obj, the channels of y_l.
         strides (Sequence[int], optional): Stride of each step from z_l to
-            z_{l+1}. Defaults to None: read off the shapes.
+            z_{l+1}. An encoder with convolutions that are not padded, or
+            padded more than by half, needs them. Defaults to None: read off
+            the shapes.
         kernel_size (int or Sequence[int]): Side k of the votes' window, odd,
             at least the step's stride. Defaults to 3.
         init_cfg (dict, optional): Defaults to None.
@@ -96,25 +103,23 @@ class PixelVotingDecoder(BaseModule):
     def _stride(self, level: int, fine: Sequence[int], coarse: Sequence[int]) -> int:
         """The stride of step ``level`` between maps of these sizes: the given
         one, or the smallest that fits."""
-
-        def fits(stride: int) -> bool:
-            return all(-(-a // stride) == b for a, b in zip(fine, coarse))
-
         given = self.strides is not None
         most = self.steps[level].kernel_size
-        choices = [self.strides[level]] if given else range(1, most + 1)
-        for stride in choices:
-            if fits(stride):
+        for stride in [self.strides[level]] if given else range(1, most + 1):
+            if fits_stride(stride, fine, coarse, given):
                 return stride
-        allowed = (
-            f'strides[{level}]={self.strides[level]}'
-            if given
-            else f'any stride up to kernel_size={most}'
-        )
+        sizes = f'maps {level} and {level + 1} are {tuple(fine)} and {tuple(coarse)}'
+        if given:
+            raise ValueError(
+                f'{sizes}, which does not fit strides[{level}]={self.strides[level]}: '
+                'a step makes size / stride of the size, rounded up or down, finest '
+                'map first'
+            )
         raise ValueError(
-            f'maps {level} and {level + 1} are {tuple(fine)} and '
-            f'{tuple(coarse)}, which does not fit {allowed}: a step makes '
-            'ceil(size / stride) of the size, finest map first'
+            f'{sizes}, which does not fit any stride up to kernel_size={most}: a step '
+            'makes size / stride of the size, rounded up or down, finest map first. '
+            'Of an encoder that rounds otherwise, give the strides; a larger stride '
+            'needs a larger kernel_size'
         )
 
     def strides_of(self, maps: Sequence[Tensor], first: int = 0) -> list[int]:
@@ -151,7 +156,7 @@ class PixelVotingDecoder(BaseModule):
         Raises:
             ValueError: If the maps don't fit ``in_channels`` or the strides.
         """
-        channels = tuple(z.size(1) for z in maps)
+        channels = tuple(sizes_of(z)[1] for z in maps)
         if channels != self.in_channels[first : first + len(maps)]:
             raise ValueError(
                 f'in_channels={list(self.in_channels)} do not fit maps of '
@@ -160,7 +165,7 @@ class PixelVotingDecoder(BaseModule):
         return [
             step.votes(fine, coarse, stride)
             for step, fine, coarse, stride in zip(
-                self.steps[first:], maps, maps[1:], self.strides_of(maps, first)
+                list(self.steps)[first:], maps, maps[1:], self.strides_of(maps, first)
             )
         ]
 
@@ -174,7 +179,7 @@ class PixelVotingDecoder(BaseModule):
         Returns:
             list[Tensor]: See :meth:`DecodingStep.context`.
         """
-        return [step.context(z) for step, z in zip(self.steps[first:], maps)]
+        return [step.context(z) for step, z in zip(list(self.steps)[first:], maps)]
 
     def decode(
         self,

@@ -16,10 +16,14 @@ from importlib.util import find_spec
 __all__ = [
     'add_package_names',
     'add_registry_locations',
+    'align_any_layout',
     'allow_checkpoint_classes',
+    'checkpoint_without_reentry',
+    'evaluate_all_annotations',
     'forbid_unsafe_loading',
     'hide_known_warnings',
     'ignore_pixels_in_class_weights',
+    'predict_binary_labels',
     'resolve_own_bases',
     'resolve_own_hub_configs',
     'support_bfloat16_in_detectors',
@@ -46,6 +50,7 @@ _KNOWN_LOG_MESSAGES = (
     'The prefix is not set in metric class',
     '"FileClient" will be deprecated in future',
     '"HardDiskBackend" is the alias of "LocalBackend"',
+    'Could not import OneDL',  # onedl-mmsegmentation 1.4.2, onedl-mmdetection 3.5.1
 )
 
 
@@ -79,8 +84,8 @@ def allow_checkpoint_classes() -> None:
     import torch
     from mmengine.logging import HistoryBuffer
 
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return  # torch<2.4 has no allow-list and does not need one
+    if not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):
+        return  # torch<2.6 loads them; its allow-list, if any, takes no names
     core = getattr(np, '_core', None) or np.core
     allowed = [HistoryBuffer, np.ndarray, np.dtype]
     allowed += [type(np.dtype(name)) for name in _LOGGED_DTYPES]
@@ -127,6 +132,29 @@ def forbid_unsafe_loading() -> None:
         return safe_torch_load
 
     _replace(checkpoint, '_safe_torch_load', wrap)
+
+
+def checkpoint_without_reentry() -> None:
+    """Let ``activation_checkpointing`` of mmengine's Runner train any module.
+
+    Fault: mmengine 0.10.7 checkpoints a module by torch's reentrant
+    implementation, which sees tensors only if they are arguments or results
+    by themselves. A module with a list of maps among them, or after an image,
+    which needs no gradient, goes untrained without a word; and modules can't
+    be called by keywords. torch recommends the other implementation, which
+    has none of these limits.
+
+    Unnecessary once mmengine passes ``use_reentrant=False``.
+    """
+    from mmengine.runner import activation_checkpointing
+    from torch.utils.checkpoint import checkpoint
+
+    def wrap(upstream):
+        return lambda forward: functools.wraps(forward)(
+            functools.partial(checkpoint, forward, use_reentrant=False)
+        )
+
+    _replace(activation_checkpointing, 'wrap_forward', wrap)
 
 
 def _is_distribution(name: str) -> bool:
@@ -293,6 +321,45 @@ def ignore_pixels_in_class_weights() -> None:
     _replace(cross_entropy_loss, 'cross_entropy', wrap)
 
 
+def predict_binary_labels() -> None:
+    """Let mmseg predict with one output channel as it does with two.
+
+    Faults: with ``out_channels=1`` mmseg 1.2.2 predicts labels as floats, which
+    neither its own visualizer nor anything else that looks up a class by its
+    label can use. And its ``SegTTAModel`` takes the sigmoid of what
+    is a probability already, which is above 0.5 then, so that every pixel is
+    class 1.
+
+    Unnecessary once mmseg predicts integers, and averages probabilities.
+    """
+    from mmseg.models.segmentors import BaseSegmentor, SegTTAModel
+
+    def as_integers(samples):
+        for sample in samples:
+            labels = sample.pred_sem_seg.data
+            if labels.is_floating_point():
+                sample.pred_sem_seg.data = labels.long()
+        return samples
+
+    def wrap_postprocess(upstream):
+        return lambda self, *args, **kwargs: as_integers(
+            upstream(self, *args, **kwargs)
+        )
+
+    def wrap_merge(upstream):
+        def merge_preds(self, data_samples_list):
+            for sample in sum(map(list, data_samples_list), []):
+                scores = sample.seg_logits.data
+                if len(scores) == 1 and ((scores >= 0) & (scores <= 1)).all():
+                    sample.seg_logits.data = scores.logit()
+            return as_integers(upstream(self, data_samples_list))
+
+        return merge_preds
+
+    _replace(BaseSegmentor, 'postprocess_result', wrap_postprocess)
+    _replace(SegTTAModel, 'merge_preds', wrap_merge)
+
+
 def support_bfloat16_in_detectors() -> None:
     """Let mmdet's two-stage detectors train under bfloat16 autocast.
 
@@ -325,24 +392,99 @@ def support_bfloat16_in_detectors() -> None:
         _replace(getattr(roi_extractors, name), 'forward', wrap_extractor)
 
 
+def evaluate_all_annotations() -> None:
+    """Let mmdet's ``CocoMetric`` evaluate the annotations that its dataset reads.
+
+    Fault: mmdet 3.3.0's ``CocoDataset`` takes an annotation without ``iscrowd`` for
+    no crowd, leaves out what is no polygon, and does not look at annotation ids; its
+    metric hands all of them to pycocotools, which stops at the first validation (or
+    takes four numbers for a box, and the id 0 for no object at all). Here
+    :func:`~pvd_mm.utils.coco.prepare_for_evaluation` fills them in. And pycocotools
+    2.0 takes an id that is a string for a list of its letters.
+
+    Unnecessary once the metric reads annotations as the dataset does.
+    """
+    from mmdet.datasets.api_wrappers import COCO
+    from mmdet.evaluation.metrics import CocoMetric
+    from mmengine import fileio
+
+    from pvd_mm.utils.coco import prepare_for_evaluation
+
+    def wrap_init(upstream):
+        def init(self, *args, **kwargs):
+            upstream(self, *args, **kwargs)
+            coco = getattr(self, '_coco_api', None)
+            if coco and prepare_for_evaluation(coco.dataset, 'segm' in self.metrics):
+                coco.createIndex()
+                coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
+
+        return init
+
+    def wrap_conversion(upstream):
+        def gt_to_coco_json(self, gt_dicts, outfile_prefix):
+            path = upstream(self, gt_dicts, outfile_prefix)
+            data = fileio.load(path)
+            prepare_for_evaluation(data, 'segm' in self.metrics)
+            fileio.dump(data, path)
+            return path
+
+        return gt_to_coco_json
+
+    def wrap_lookup(upstream):
+        return lambda self, ids=(): upstream(
+            self, [ids] if isinstance(ids, str) else ids
+        )
+
+    _replace(COCO, 'loadCats', wrap_lookup)
+    _replace(CocoMetric, '__init__', wrap_init)
+    _replace(CocoMetric, 'gt_to_coco_json', wrap_conversion)
+
+
+def align_any_layout() -> None:
+    """Let RoIAlign read maps of any memory layout.
+
+    Fault: mmcv 2.1.0's RoIAlign takes its tensors for contiguous ones. Of a map
+    in channels_last memory format, or cut out of a larger one, it crops other
+    pixels than those of the RoI, without a word.
+
+    Unnecessary once mmcv makes them contiguous, as it does in the backward pass.
+    """
+    from mmcv.ops.roi_align import RoIAlignFunction
+
+    def wrap(upstream):
+        return lambda ctx, input, rois, *others: upstream(
+            ctx, input.contiguous(), rois.contiguous(), *others
+        )
+
+    _replace(RoIAlignFunction, 'forward', wrap, as_static=True)
+
+
 def hide_known_warnings() -> None:
     """Leave out what mmengine 0.10.7, mmseg 1.2.2 and mmdet 3.3.0 say in every run
     of a config that has no fault: that they will drop functions which they use
     themselves. All other warnings are shown.
 
+    Beside that, mmseg and mmdet of the fork print four times in a process that an
+    optional package is not installed; they mean to log it for debugging.
+
     For programs, not for the library: those of ``tools`` that build a model call it,
     registration does not. Unnecessary once upstream is silent.
     """
-    from mmengine.logging import MMLogger
+    from mmengine import logging
 
     for message, module in _KNOWN_WARNINGS:
         warnings.filterwarnings('ignore', message, UserWarning, module)
 
-    def wrap(upstream):
-        def keep(self, record):
-            known = str(record.msg).startswith(_KNOWN_LOG_MESSAGES)
-            return not known and upstream(self, record)
+    def is_known(message) -> bool:
+        return str(message).startswith(_KNOWN_LOG_MESSAGES)
 
-        return keep
+    def wrap_filter(upstream):
+        return lambda self, record: not is_known(record.msg) and upstream(self, record)
 
-    _replace(MMLogger, 'filter', wrap)
+    def wrap_print(upstream):
+        return lambda msg, *args, **kwargs: (
+            None if is_known(msg) else upstream(msg, *args, **kwargs)
+        )
+
+    _replace(logging.MMLogger, 'filter', wrap_filter)
+    _replace(logging, 'print_log', wrap_print)

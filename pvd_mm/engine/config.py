@@ -22,6 +22,7 @@ from pvd_mm.utils.errors import UsageError
 from pvd_mm.utils.files import check_folder
 from pvd_mm.utils.shipped_configs import find_shipped, missing_config_message
 
+from .environment import root_of
 from .registration import register_all_modules
 
 
@@ -69,14 +70,17 @@ def load_config(
         Config: The config.
 
     Raises:
-        UsageError: If the config, or one that it inherits, does not exist.
+        UsageError: If the config, or one that it inherits, does not exist, or a
+            package or a module that it needs cannot be imported.
     """
-    register_all_modules()
     path = resolve_config(name)
     try:
+        register_all_modules()
         cfg = Config.fromfile(path)
     except FileNotFoundError as error:
         raise UsageError(f'{path}: {error}') from error
+    except ImportError as error:  # also of a module of the config's custom_imports
+        raise UsageError(f'{path}: {root_of(error)}') from error
     cfg.launcher = launcher
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
@@ -217,7 +221,7 @@ def add_hooks(cfg: Config) -> None:
     present = {hook.get('type') for hook in hooks if isinstance(hook, dict)}
     cfg.custom_hooks = hooks + [
         dict(type=name)
-        for name in ('ReproducibleResumeHook', 'LoadReportHook')
+        for name in ('ClassCheckHook', 'ReproducibleResumeHook', 'LoadReportHook')
         if name not in present
     ]
 

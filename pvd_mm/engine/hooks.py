@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Hooks: exact resuming, and a word on what was loaded.
+"""Hooks: exact resuming, a word on what was loaded, and do the classes fit?
 
 Registered in mmengine's own registry, so that both frameworks find them.
 """
@@ -16,9 +16,12 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch.utils.data import BatchSampler
 
+from pvd_mm.utils.dataset_classes import compare_classes
+from pvd_mm.utils.errors import ClassesError
+
 from .checkpoint import CheckpointFit, fit_checkpoint
 
-__all__ = ['LoadReportHook', 'ReproducibleResumeHook']
+__all__ = ['ClassCheckHook', 'LoadReportHook', 'ReproducibleResumeHook']
 
 
 class _Draw(int):
@@ -211,6 +214,30 @@ def _modules_of(keys: list[str], others: list[str]) -> str:
         else name
         for name, parts in found.items()
     )
+
+
+@HOOKS.register_module()
+class ClassCheckHook(Hook):
+    """Compare ``num_classes`` of the heads with the classes of the training's data.
+
+    What may be meant is told in a warning; see
+    :func:`~pvd_mm.utils.dataset_classes.compare_classes`.
+    """
+
+    priority = 'HIGHEST'  # before other hooks wrap the dataset
+
+    def before_train(self, runner) -> None:
+        """Compare them, before the first step.
+
+        Raises:
+            ClassesError: A head has fewer classes than the data.
+        """
+        dataset = runner.train_loop.dataloader.dataset
+        fewer, other = compare_classes(runner.model, dataset)
+        if fewer:
+            raise ClassesError('; '.join(fewer) + '.')
+        for text in other:
+            runner.logger.warning(text)
 
 
 @HOOKS.register_module()

@@ -8,7 +8,7 @@ checked when it is read; a broken one is named, and the others are used.
 key          meaning
 ===========  ===============================================================
 format       1
-kind         'test', or 'model', 'op' or 'backends' for the benchmarks
+kind         'test', or 'model', 'op', 'backends' or 'gpu' for the benchmarks
 date         UTC, ISO 8601
 command      the command line
 machine      processor and threads, or GPU
@@ -113,6 +113,14 @@ _KINDS = dict(
             ],
         )
     ),
+    gpu=dict(
+        result=dict(
+            description=str,
+            self_checks=[
+                dict(dtype=str, formulation=str, seconds=_NUMBER, problem=str)
+            ],
+        )
+    ),
     backends=dict(
         result=[
             dict(name=str, part=str, ratio=_NUMBER, seconds=dict, quartiles=[_NUMBER])
@@ -135,7 +143,7 @@ def new_record(kind: str, result: Any, device: str | None = None, **more: Any) -
     """A record of what the present process has measured.
 
     Args:
-        kind (str): 'test', 'model', 'op' or 'backends'.
+        kind (str): 'test', 'model', 'op', 'backends' or 'gpu'.
         result (dict | list): The figures.
         device (str, optional): What they were measured on. Defaults to None: a
             GPU if there is one.

@@ -18,16 +18,11 @@ import warnings
 from collections.abc import Callable
 from types import ModuleType
 
+from .environment import INSTALL_HINT, add_remedy
+
 #: Our package -> the framework that it registers in.
 FRAMEWORKS = {'pvd_mm.semantic': 'mmseg', 'pvd_mm.instance': 'mmdet'}
 _REGISTERING = ('models', 'datasets', 'evaluation')
-
-INSTALL_HINT = (
-    'pvd_mm uses mmengine, mmcv and mmsegmentation or mmdet, and does not '
-    'choose the package family for you. Install one of them: '
-    '`pip install "pvd_mm[openmmlab]"` or `pip install "pvd_mm[onedl]"`, '
-    'with the matching requirements/constraints-*.txt (see the README).'
-)
 
 
 def _patch(*names: str) -> None:
@@ -49,7 +44,7 @@ def _after_hub() -> None:
 
 
 def _after_runner() -> None:
-    _patch('forbid_unsafe_loading')
+    _patch('forbid_unsafe_loading', 'checkpoint_without_reentry')
 
 
 def _register(registry: str) -> None:
@@ -72,12 +67,16 @@ def _after_model() -> None:
 
 def _after_mmseg() -> None:
     importlib.import_module('pvd_mm.semantic')
-    _patch('ignore_pixels_in_class_weights')
+    _patch('ignore_pixels_in_class_weights', 'predict_binary_labels')
 
 
 def _after_mmdet() -> None:
     importlib.import_module('pvd_mm.instance')
-    _patch('support_bfloat16_in_detectors')
+    _patch(
+        'align_any_layout',
+        'support_bfloat16_in_detectors',
+        'evaluate_all_annotations',
+    )
 
 
 #: What follows once all of some modules have been imported. Those that we register
@@ -113,7 +112,11 @@ class _NotingLoader:
         # nothing of this class is left on the module
         module.__loader__ = module.__spec__.loader = self._loader
         with self._finder:
-            self._loader.exec_module(module)
+            try:
+                self._loader.exec_module(module)
+            except ImportError as error:
+                add_remedy(error)
+                raise
             self._finder.executed.add(module.__name__)
 
 
@@ -189,20 +192,17 @@ def watch_imports() -> None:
             pass
 
 
-def _is_usable(framework: str) -> bool:
-    if importlib.util.find_spec(framework) is None:
-        return False
+def _why_not(framework: str) -> str | None:
+    """Why an installed framework cannot be used."""
     try:
-        importlib.import_module(framework)
+        importlib.import_module(f'{framework}.models')
     except Exception as error:  # its own version checks raise AssertionError
-        warnings.warn(
+        return (
             f'{framework} is installed but cannot be imported, so what '
             f'pvd_mm has for it is not registered: '
-            f'{type(error).__name__}: {error}',
-            stacklevel=3,
+            f'{type(error).__name__}: {error}'
         )
-        return False
-    return True
+    return None
 
 
 def register_all_modules() -> list[str]:
@@ -217,16 +217,27 @@ def register_all_modules() -> list[str]:
 
     Raises:
         ModuleNotFoundError: If mmengine is not installed.
+        ImportError: If mmseg, mmdet or both are installed, and none can be imported;
+            of one alone that cannot, it warns.
     """
     if importlib.util.find_spec('mmengine') is None:
         raise ModuleNotFoundError(f'mmengine is not installed. {INSTALL_HINT}')
     steps = [_after_mmengine, _after_torch, _after_runner, _after_hooks]
     steps += [_after_optim, _after_model]
-    packages = []
+    packages, reasons = [], []
     for package, framework in FRAMEWORKS.items():
-        if _is_usable(framework):
+        if importlib.util.find_spec(framework) is None:
+            continue
+        reason = _why_not(framework)
+        if reason:
+            reasons.append(reason)
+        else:
             packages.append(package)
             steps.append(_after_mmseg if framework == 'mmseg' else _after_mmdet)
+    if reasons and not packages:
+        raise ImportError(reasons[0])
+    for reason in reasons:
+        warnings.warn(reason, stacklevel=2)
     for step in steps:
         step()
     return packages

@@ -11,15 +11,25 @@ when the file is read, and name it.
 import json
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
+from mmdet.datasets.transforms import LoadMultiChannelImageFromFiles
 from mmdet.registry import DATASETS
 from mmengine.logging import print_log
 
+from pvd_mm.utils.coco import fill_in
 from pvd_mm.utils.dataset_files import DatasetFilesMixin
-from pvd_mm.utils.errors import AnnotationError, raise_or_collect, some
+from pvd_mm.utils.dataset_pipeline import ImageSizeCheck, PipelineCheckMixin
+from pvd_mm.utils.errors import (
+    AnnotationError,
+    ClassesError,
+    raise_or_collect,
+    some,
+)
 
 from .coco_annotations import (
     annotation_problems,
@@ -48,7 +58,8 @@ class CheckedCOCO(COCO):
             raise AnnotationError(f'it is not COCO: {error}') from error
 
     def createIndex(self) -> None:  # noqa: N802
-        """Check the entries, then index them."""
+        """Fill in what the file leaves open, check the entries, then index them."""
+        fill_in(self.dataset)
         check_entries(self.dataset)
         broken = set()
         for ann_id, problem in annotation_problems(self.dataset):
@@ -63,13 +74,8 @@ class CheckedCOCO(COCO):
             _warn(
                 f'{len(polygons)} annotations have polygons of fewer than three '
                 'points or of an odd number of coordinates, which mmdet leaves '
-                'out (an object of no other polygon is ignored in training); '
+                'out (an object of no other polygon is ignored); '
                 f'their ids: {some(polygons)}.'
-            )
-        if any(ann['id'] == 0 for ann in annotations):
-            _warn(
-                'Annotation 0: pycocotools takes an object with the id 0 '
-                'for not found, whatever is detected; count from 1.'
             )
         super().createIndex()
 
@@ -115,12 +121,12 @@ def _warn(message: str) -> None:
     print_log(message, 'current', logging.WARNING)
 
 
-class CheckedCocoMixin(DatasetFilesMixin):
+class CheckedCocoMixin(DatasetFilesMixin, PipelineCheckMixin):
     """Boundary checks for mmdet's ``CocoDataset`` and its subclasses.
 
     Put it before the dataset in the bases. It serves subclasses that read
-    their file by ``COCOAPI`` and ``CocoDataset.load_data_list``. When the file
-    is read it checks that
+    their file by ``COCOAPI`` and ``CocoDataset.load_data_list``. It refuses
+    ``classes`` that are a string, and when the file is read it checks that
 
     - the image folder and the annotation file exist,
     - the file is JSON, with lists of images, categories and annotations, and
@@ -128,14 +134,17 @@ class CheckedCocoMixin(DatasetFilesMixin):
     - every class of the metainfo is a category of the file (mmdet drops the
       annotations of the others without a word, and shifts the labels),
     - every annotation has an image and a category of the file, a box of four
-      finite numbers, an area, and polygons of finite numbers or an RLE of the
-      size of its image, whose runs, if listed, fill it,
+      finite numbers, an area, an ``iscrowd`` of 0 (or none) or 1, and polygons of
+      finite numbers or an RLE of the size of its image, whose runs, if listed,
+      fill it,
     - every image is in its folder (one listing for each folder; not on remote
       file backends),
     - ``filter_cfg`` leaves an image over.
 
     The strings of compressed RLE are checked when their image is loaded, and
-    so is the lack of any mask where the pipeline asks for masks.
+    so is the lack of any mask where the pipeline asks for masks. Behind each
+    step that loads an image :class:`.ImageSizeCheck` compares its size with the
+    annotations'. Whole numbers may be written as floats, 192.0.
 
     What mmdet does on purpose remains: annotations with ``ignore``, without
     area or outside the image are left out, small images and those without
@@ -150,6 +159,11 @@ class CheckedCocoMixin(DatasetFilesMixin):
     """
 
     COCOAPI = CheckedCOCO
+
+    def _check_behind(self, step: Callable) -> Callable | None:
+        if isinstance(step, (LoadImageFromFile, LoadMultiChannelImageFromFiles)):
+            return ImageSizeCheck(type(self).__name__)
+        return None
 
     def load_data_list(self) -> list[dict]:
         """List the samples, see ``CocoDataset.load_data_list``.
@@ -167,18 +181,16 @@ class CheckedCocoMixin(DatasetFilesMixin):
             )
         if not self.ann_file:
             raise ValueError(f'{name}: ann_file has to be given.')
-        local = self._is_local()
-        if local:  # object stores have no folders to look for
-            self._check_ann_file()
-            self._check_folder('img', self.data_prefix['img'] or os.curdir)
+        if not self.metainfo.get('classes'):
+            raise ClassesError(f'{name}: metainfo=dict(classes=(...)) has to be given.')
+        self._check_ann_file()
+        self._check_folder('img', self.data_prefix['img'] or os.curdir)
         try:
             samples = super().load_data_list()
         except AnnotationError as error:
             raise AnnotationError(
                 f'{name}: the annotation file {self.ann_file}: {error}'
             ) from error
-        if not local:
-            return samples
         return self._leave_out_missing(
             samples,
             'img_path',

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle_ops
 
+from pvd_mm.utils.coco import is_polygon
 from pvd_mm.utils.errors import AnnotationError, some
 
 
@@ -92,6 +93,10 @@ def check_entries(data: Any) -> None:
                 f"{len(repeated)} ids of '{key}' are there more than once: "
                 f'{some(repeated)}.'
             )
+        if key != 'annotations' and len({type(entry['id']) for entry in data[key]}) > 1:
+            raise AnnotationError(  # pycocotools sorts them
+                f"some ids of '{key}' are numbers and some are strings."
+            )
     if not data['images']:
         raise AnnotationError('it lists no image.')
     for category in data['categories']:
@@ -109,7 +114,8 @@ def check_entries(data: Any) -> None:
 
 
 def annotation_problems(data: dict) -> Iterator[tuple[Any, str]]:
-    """Look at every annotation of a file that :func:`check_entries` has passed.
+    """Look at every annotation of a file that :func:`~pvd_mm.utils.coco.fill_in` has
+    filled in and :func:`check_entries` has passed.
 
     Args:
         data (dict): What is in the file.
@@ -139,6 +145,10 @@ def annotation_problems(data: dict) -> Iterator[tuple[Any, str]]:
             if not isinstance(ann['area'], (int, float)) or not isfinite(ann['area']):
                 raise ValueError(
                     f'has the area {_short(ann["area"])}; expected a finite number'
+                )
+            if ann['iscrowd'] not in (0, 1):
+                raise ValueError(
+                    f'has the iscrowd {_short(ann["iscrowd"])}; expected 0 or 1'
                 )
             if ann.get('segmentation'):  # without any it is a box alone
                 _check_segmentation(ann['segmentation'], sizes[ann['image_id']])
@@ -187,9 +197,7 @@ def has_left_out_polygons(ann: dict) -> bool:
     """Whether mmdet leaves out polygons of an annotation, which are none: of fewer than
     three points, or of an odd number of coordinates."""
     polygons = ann.get('segmentation')
-    return isinstance(polygons, list) and any(
-        len(polygon) < 6 or len(polygon) % 2 for polygon in polygons
-    )
+    return isinstance(polygons, list) and not all(map(is_polygon, polygons))
 
 
 def repeated_items(items: Any) -> list:

@@ -13,9 +13,23 @@ from mmengine.config import ConfigDict
 from torch import Tensor
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
-from pvd_mm.ops.checks import check_choice, check_not_negative
+from pvd_mm.ops.checks import check_choice, check_integer, check_not_negative
 
 VOTES_FROM = ('image', 'roi')
+
+
+def square_side(name: str, value: int | Sequence[int]) -> int:
+    """The side of a square that is given by its side, or by two equal ones as in
+    mmdet.
+
+    Raises:
+        TypeError: If it is not an int.
+        ValueError: If it is not positive, or the sides differ.
+    """
+    sides = value if isinstance(value, (list, tuple)) else [value]
+    if len(sides) not in (1, 2) or sides[0] != sides[-1]:
+        raise ValueError(f'{name} must be the side of a square, but got {value}')
+    return check_integer(name, sides[0], 1)
 
 
 class ImageFeatures(NamedTuple):
@@ -123,6 +137,8 @@ class PVDMaskHead(FCNMaskHead):
             raise TypeError(
                 f'{type(self).__name__} got unexpected arguments: {", ".join(kwargs)}'
             )
+        roi_feat_size = square_side('roi_feat_size', roi_feat_size)
+        mask_size = square_side('mask_size', mask_size)
         # The contract is FCNMaskHead's, its layers are not.
         super().__init__(
             num_convs=0,
@@ -247,12 +263,12 @@ class PVDMaskHead(FCNMaskHead):
     def forward(
         self,
         primary: Tensor,
-        rois: Tensor,
-        starts: int | Tensor,
-        maps: Sequence[Tensor],
+        rois: Tensor | None = None,
+        starts: int | Tensor | None = None,
+        maps: Sequence[Tensor] | None = None,
         roi_maps: tuple[Tensor, Tensor] | None = None,
     ) -> list[Tensor]:
-        """Decode primary masks.
+        """Decode primary masks. Only ``roi_maps`` may be left out.
 
         Args:
             primary (Tensor): (R, C_obj, 7, 7).
@@ -272,8 +288,22 @@ class PVDMaskHead(FCNMaskHead):
             56, 28, …, 7.
 
         Raises:
-            ValueError: If the maps don't fit ``in_channels``.
+            TypeError: If it is given the features of RoIs alone, as the RoI
+                heads of mmdet do.
+            ValueError: If the maps don't fit ``in_channels``, or the primary
+                masks ``roi_feat_size``.
         """
+        if maps is None:
+            raise TypeError(
+                "PVDMaskHead decodes by the backbone's maps, which mmdet's own RoI "
+                "heads don't hand on: give the detector roi_head="
+                "dict(type='PVDRoIHead', …)"
+            )
+        if tuple(primary.shape[2:]) != self.roi_feat_size:
+            raise ValueError(
+                f'roi_feat_size={self.roi_feat_size[0]} does not fit primary masks of '
+                f'{tuple(primary.shape[2:])}'
+            )
         maps = self._select_maps(maps, roi_maps)
         images = self._image_features(maps)
         dtype = torch.promote_types(primary.dtype, torch.float)
@@ -414,7 +444,8 @@ class PVDMaskHead(FCNMaskHead):
             ValueError: If ``rcnn_train_cfg`` asks for targets of another
                 size than ``mask_size``.
         """
-        if rcnn_train_cfg.get('mask_size', self.mask_size) != self.mask_size:
+        targets = rcnn_train_cfg.get('mask_size', self.mask_size)
+        if square_side('train_cfg.rcnn.mask_size', targets) != self.mask_size:
             raise ValueError(
                 f'train_cfg.rcnn.mask_size={rcnn_train_cfg.mask_size} is the '
                 'size of the targets and must be that of the mask head, '

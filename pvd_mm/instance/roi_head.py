@@ -12,11 +12,12 @@ from mmdet.structures.bbox import bbox2roi
 from mmdet.utils import InstanceList
 from torch import Tensor
 
+from pvd_mm.decoder.config import given_arguments
 from pvd_mm.ops.checks import check_choice
 
 from .class_activation import check_box_head, class_activation
-from .detectors import FeatureMaps
-from .mask_head import PVDMaskHead
+from .detectors import NEEDS_ENCODER_MAPS, FeatureMaps
+from .mask_head import PVDMaskHead, square_side
 
 START_LEVELS = ('source', 'size')
 
@@ -52,7 +53,9 @@ class PVDRoIHead(StandardRoIHead):
             reaches the classifier. Defaults to True.
         start_level (str): Where a RoI starts on the backbone's maps.
             'source': at the level of the map that its features are of, as
-            in the paper. 'size': at the level whose pixels are nearest in
+            in the paper; with an extractor that adds up those of all levels
+            (``GenericRoIExtractor``), at the one of them that 'size' takes.
+            'size': at the level whose pixels are nearest in
             size to the cells of its grid, among those from which
             ``mask_size`` is reached, so that votes are used at the spacing
             at which they were regressed (see :class:`PVDMaskHead`); a RoI of
@@ -63,8 +66,9 @@ class PVDRoIHead(StandardRoIHead):
 
     Raises:
         TypeError: If the heads are of a kind that does not work together.
-        ValueError: If their numbers of classes or their strides differ, or
-            ``start_level='size'`` has no levels to choose from.
+        ValueError: If their numbers of classes, their strides or the sides of
+            their features differ, or ``start_level='size'`` has no levels to
+            choose from.
     """
 
     def __init__(
@@ -74,6 +78,11 @@ class PVDRoIHead(StandardRoIHead):
         start_level: str = 'source',
         **kwargs,
     ) -> None:
+        given = given_arguments(super().__init__, args, kwargs)
+        if given.get('mask_head') and not given.get('bbox_head'):
+            raise TypeError(
+                'PVDRoIHead needs a bbox_head: its classifier makes the primary mask'
+            )
         super().__init__(*args, **kwargs)
         check_choice('start_level', start_level, START_LEVELS)
         self.train_classifier = train_classifier
@@ -93,6 +102,7 @@ class PVDRoIHead(StandardRoIHead):
                 f'got {self.bbox_head.num_classes} and '
                 f'{self.mask_head.num_classes}'
             )
+        self._check_extractor()
         self._starts = self._start_levels()
         unused = self.mask_head.finest_level(self._starts, self.with_shared_head)
         if unused:
@@ -102,6 +112,24 @@ class PVDRoIHead(StandardRoIHead):
                 'in_channels (and decoder.strides), and set finest_stride='
                 f'{self.mask_head.map_strides[unused]}'
             )
+
+    @property
+    def needs_encoder_maps(self) -> bool:
+        """Whether the detector must hand out the backbone's maps."""
+        return self.with_mask
+
+    def _check_extractor(self) -> None:
+        """Does it make features of the side that decoding starts with?"""
+        side = self.mask_head.entry(self.with_shared_head)[1]
+        for layer in getattr(self.mask_roi_extractor, 'roi_layers', ()):
+            given = square_side('output_size of mask_roi_extractor', layer.output_size)
+            if given != side:
+                after = ' after the shared head' if self.with_shared_head else ''
+                raise ValueError(
+                    f'roi_feat_size={self.mask_head.roi_feat_size[0]} of the mask '
+                    f'head{after} asks for a mask_roi_extractor with '
+                    f'output_size={side}, but it has {given}'
+                )
 
     def _start_levels(self) -> list[int]:
         """The levels that RoIs may start at; from 'source' one for each
@@ -135,6 +163,9 @@ class PVDRoIHead(StandardRoIHead):
         if self._starts == [head.entry(inside)[0]]:
             return self._starts[0]
         if self.start_level == 'size':
+            return head.levels_of_size(rois, self._starts, inside)
+        # features of all levels have none of their own
+        if not hasattr(self.mask_roi_extractor, 'map_roi_levels'):
             return head.levels_of_size(rois, self._starts, inside)
         # as the extractor does, which rounds RoIs where its maps are half
         levels = self.mask_roi_extractor.map_roi_levels(
@@ -179,11 +210,7 @@ class PVDRoIHead(StandardRoIHead):
             TypeError: If the detector does not hand out the backbone's maps.
         """
         if not isinstance(x, FeatureMaps):
-            raise TypeError(
-                "PVDRoIHead needs the backbone's maps: give the detector "
-                "type='PVDMaskRCNN', or put pvd_mm.instance.EncoderMaps in "
-                'front of its class'
-            )
+            raise TypeError(NEEDS_ENCODER_MAPS)
         head = self.mask_head
         if features is None:
             features = self._extract(self.mask_roi_extractor, x, rois)

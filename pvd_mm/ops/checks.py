@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .tracing import TracedSide, sizes_of, traced_side
+
 FORMULATIONS = ('exact', 'factored')
 
 
@@ -22,21 +24,45 @@ class Geometry(NamedTuple):
     groups: int
 
 
-def sizes_of(tensor: Tensor) -> tuple[int, ...]:
-    """The shape, in ints also while ``torch.jit.trace`` is at work, which
-    hands out tensors instead."""
-    if torch.jit.is_tracing():
-        return tuple(int(side) for side in tensor.shape)
-    return tuple(tensor.shape)
-
-
 def format_like(tensor: Tensor) -> torch.memory_format:
     """What a result is laid out as: like its argument, as a convolution's."""
-    if not tensor.is_contiguous() and tensor.is_contiguous(
-        memory_format=torch.channels_last
-    ):
+    last = tensor.is_contiguous(memory_format=torch.channels_last)
+    if tensor.is_contiguous() if not last else not tensor.is_contiguous():
+        return torch.channels_last if last else torch.contiguous_format
+    # both, of one channel or pixel, or neither, a part of a map: the strides tell
+    if _has_strides_of_channels_last(tensor):
         return torch.channels_last
     return torch.contiguous_format
+
+
+def _has_strides_of_channels_last(tensor: Tensor) -> bool:
+    """What a convolution asks of a map (N, C, H, W): the channels vary fastest, then
+    columns, rows and images."""
+    sides, strides = tensor.shape, tensor.stride()
+    if 0 in sides or strides[1] == 0:
+        return False
+    least = 0
+    for dim in (1, 3, 2, 0):
+        if strides[dim] < least or (dim == 0 and least == strides[1]):
+            return False
+        least = strides[dim] * sides[dim]
+    return True
+
+
+def laid_out_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """The tensor (N, C, H, W) in the format of ``like``, to the very strides."""
+    if format_like(like) == torch.contiguous_format:
+        return tensor.contiguous()
+    tensor = tensor.contiguous(memory_format=torch.channels_last)
+    _, channels, height, width = tensor.shape
+    row = width * channels
+    strides = height * row, 1, row, channels
+    # those of a single channel or pixel may be anything
+    return (
+        tensor
+        if tensor.stride() == strides
+        else tensor.as_strided(tensor.shape, strides)
+    )
 
 
 def check_integer(name: str, value, least: int) -> int:
@@ -47,7 +73,7 @@ def check_integer(name: str, value, least: int) -> int:
         ValueError: If it is less.
     """
     if isinstance(value, Tensor) and torch.jit.is_tracing():
-        value = int(value)
+        value = traced_side(value)
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(
             f'{name} must be an int, but got {value!r} of type {type(value).__name__}'
@@ -104,7 +130,7 @@ def check_positive(name: str, value) -> None:
         raise ValueError(f'{name} must be positive, but got {value}')
 
 
-def _check_tensors(input: Tensor, votes: Tensor, kernel_size: int, groups: int) -> None:
+def _check_tensors(input: Tensor, votes: Tensor) -> None:
     for name, tensor in (('input', input), ('votes', votes)):
         if not isinstance(tensor, Tensor):
             raise TypeError(f'{name} must be a Tensor, but got {type(tensor).__name__}')
@@ -132,37 +158,40 @@ def _check_tensors(input: Tensor, votes: Tensor, kernel_size: int, groups: int) 
             'input and votes must have one dtype, but got '
             f'{input.dtype} and {votes.dtype}'
         )
-    if input.size(1) % groups:
+
+
+def _check_sizes(
+    input: Sequence[int], votes: Sequence[int], kernel_size: int, groups: int
+) -> None:
+    if input[1] % groups:
         raise ValueError(
-            f'groups must divide the {input.size(1)} channels '
+            f'groups must divide the {input[1]} channels '
             f'of input, but got groups={groups}'
         )
     expected = groups * kernel_size**2
-    if votes.size(1) != expected:
+    if votes[1] != expected:
         raise ValueError(
             f'votes must have groups * kernel_size**2 = {groups} * '
             f'{kernel_size}**2 = {expected} channels, but got '
-            f'{votes.size(1)}'
+            f'{votes[1]}'
         )
-    if (input.size(0), *input.shape[2:]) != (votes.size(0), *votes.shape[2:]):
+    if (input[0], *input[2:]) != (votes[0], *votes[2:]):
         raise ValueError(
             'votes must have the batch size, height and width of input, but '
-            f'got votes {tuple(votes.shape)} for input {tuple(input.shape)}'
+            f'got votes {votes} for input {input}'
         )
 
 
 def _check_output_size(
-    input: Tensor, output_size, kernel_size: int, stride: int, padding: int
+    size: Sequence[int], output_size, kernel_size: int, stride: int, padding: int
 ) -> tuple[int, int]:
-    least = tuple(
-        (side - 1) * stride - 2 * padding + kernel_size for side in sizes_of(input)[2:]
-    )
+    least = tuple((side - 1) * stride - 2 * padding + kernel_size for side in size)
     most = tuple(side + stride - 1 for side in least)
     if output_size is None:
         if min(most) < 0:
             raise ValueError(
                 f'padding={padding} leaves nothing of an input of '
-                f'{tuple(input.shape[2:])} with kernel_size={kernel_size} '
+                f'{size} with kernel_size={kernel_size} '
                 f'and stride={stride}'
             )
         return most
@@ -181,7 +210,7 @@ def _check_output_size(
         if not max(low, 0) <= side <= high:
             raise ValueError(
                 f'output_size must be between {least} and {most} for an '
-                f'input of {tuple(input.shape[2:])} with kernel_size='
+                f'input of {size} with kernel_size='
                 f'{kernel_size}, stride={stride} and padding={padding}, but '
                 f'got {sides}'
             )
@@ -207,6 +236,12 @@ def check_arguments(
     """
     padding = check_kernel(kernel_size, stride, padding, groups)
     check_choice('formulation', formulation, FORMULATIONS)
-    _check_tensors(input, votes, kernel_size, groups)
-    output_size = _check_output_size(input, output_size, kernel_size, stride, padding)
+    _check_tensors(input, votes)
+    sizes = sizes_of(input)
+    _check_sizes(sizes, sizes_of(votes), kernel_size, groups)
+    output_size = _check_output_size(
+        sizes[2:], output_size, kernel_size, stride, padding
+    )
+    if isinstance(sizes[2], TracedSide):
+        output_size = tuple(map(traced_side, output_size))
     return Geometry(kernel_size, stride, padding, output_size, groups)

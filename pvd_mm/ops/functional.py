@@ -9,6 +9,7 @@ from torch import Tensor
 from . import standard_operators
 from .backends import check_backend
 from .checks import check_arguments
+from .compatibility import autocast_dtype
 from .op import deconv
 
 
@@ -72,7 +73,7 @@ def dynamic_deconv2d(
         ValueError: If shapes, devices or numbers don't fit each other, or if
             ``formulation`` or ``backend`` is unknown.
         RuntimeError: If a backend is asked for that cannot run on the
-            tensors' device; the message says why.
+            tensors' device, or is wrong there; the message says why.
 
     Example:
         >>> fused, votes = torch.rand(2, 19, 4, 4), torch.rand(2, 9, 4, 4)
@@ -94,13 +95,9 @@ def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
     first = tensors[0]
     if not isinstance(first, Tensor):
         return tensors
-    device = first.device.type
-    # 'meta' and other devices that autocast does not know stay as they are
-    if not torch.amp.is_autocast_available(device):
+    dtype = autocast_dtype(first.device.type)
+    if dtype is None:
         return tensors
-    if not torch.is_autocast_enabled(device):
-        return tensors
-    dtype = torch.get_autocast_dtype(device)
     return tuple(
         t.to(dtype)
         if isinstance(t, Tensor) and t.is_floating_point() and t.dtype != torch.float64

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from math import prod
 
 import torch
-from torch.utils.flop_counter import register_flop_formula
+
+from .compatibility import register_flop_formula
 
 
 def deconv_macs(
@@ -37,8 +38,6 @@ def deconv_macs(
     return n * groups * h * w * kernel_size**2 + prod(output_shape)
 
 
-# torch counts a multiplication and its addition as two
-@register_flop_formula(torch.ops.pvd_mm.dynamic_deconv2d)
 def _forward_flops(
     input_shape,
     votes_shape,
@@ -52,11 +51,15 @@ def _forward_flops(
     out_shape=None,
     **__,
 ) -> int:
+    # torch counts a multiplication and its addition as two
     output_shape = (*input_shape[:2], *output_size)
     return 2 * deconv_macs(input_shape, output_shape, kernel_size, groups, formulation)
 
 
-@register_flop_formula(torch.ops.pvd_mm.dynamic_deconv2d_backward)
 def _backward_flops(grad_shape, *arguments, out_shape=None, **__) -> int:
     """Each gradient costs what the forward pass does."""
     return sum(arguments[-1]) * _forward_flops(*arguments)
+
+
+register_flop_formula(torch.ops.pvd_mm.dynamic_deconv2d, _forward_flops)
+register_flop_formula(torch.ops.pvd_mm.dynamic_deconv2d_backward, _backward_flops)

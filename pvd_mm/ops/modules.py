@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from .backends import check_backend
@@ -14,8 +15,7 @@ from .upsampling import upsampling_kernel
 class DynamicDeconv2d(nn.Module):
     """Module form of :func:`pvd_mm.ops.dynamic_deconv2d`.
 
-    Registered as ``DynamicDeconv2d``. It has no parameters: the kernel of
-    every pixel is an input.
+    It has no parameters: the kernel of every pixel is an input.
 
     Args:
         kernel_size (int): Side k of the window, odd. Defaults to 3.
@@ -79,8 +79,8 @@ class DynamicDeconv2d(nn.Module):
 class DynamicDeconv2dPack(nn.Module):
     """An upsample layer that regresses the votes from its own input.
 
-    What ``CARAFEPack`` is to CARAFE. Registered as ``dynamic_deconv2d``, so
-    that ``build_upsample_layer(dict(type='dynamic_deconv2d', channels=256,
+    What ``CARAFEPack`` is to CARAFE. Registered as ``pixel_voting``, so that
+    ``build_upsample_layer(dict(type='pixel_voting', channels=256,
     scale_factor=2))`` builds it. It starts as bilinear upsampling.
 
     Args:
@@ -122,16 +122,20 @@ class DynamicDeconv2dPack(nn.Module):
             formulation=formulation,
             backend=backend,
         )
-        start = upsampling_kernel(kernel_size, scale_factor)
+        self.scale_factor = scale_factor
         self.compress = nn.Sequential(
             nn.Conv2d(channels, compressed_channels, 1), nn.ReLU(inplace=True)
         )
         self.votes = nn.Conv2d(compressed_channels, groups * kernel_size**2, 1)
-        nn.init.zeros_(self.votes.weight)
-        self.votes.bias.data.copy_(start.flatten().repeat(groups))
+        self.init_weights()
 
     def init_weights(self) -> None:
-        """Keep the bilinear start (a hook of mmengine's initialisation)."""
+        """Start as bilinear upsampling. mmengine calls it after a parent's ``init_cfg``
+        has initialised all convolutions in it."""
+        start = upsampling_kernel(self.deconv.kernel_size, self.scale_factor)
+        nn.init.zeros_(self.votes.weight)
+        with torch.no_grad():
+            self.votes.bias.copy_(start.flatten().repeat(self.deconv.groups))
 
     def forward(self, x: Tensor) -> Tensor:
         """Upsample ``x`` from (N, C, H, W) to (N, C, s·H, s·W)."""

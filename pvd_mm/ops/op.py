@@ -12,6 +12,7 @@ any order cost no further code. With T(∂D, M, V) = <∂D, D(M, V)>, the backwa
 pass returns ∂T/∂M and ∂T/∂V.
 """
 
+import functools
 import inspect
 from collections.abc import Sequence
 
@@ -19,13 +20,21 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from . import standard_operators
 from .backends import get_backend
-from .checks import Geometry, format_like
+from .checks import Geometry, format_like, laid_out_like
 from .compatibility import (
     dispatch_may_be_observed,
     forward_mode_is_active,
+    functionalization_is_active,
     functorch_may_be_active,
+    is_batched_by_autograd,
+    is_compiling,
+    register_autograd,
+    register_fake,
+    register_vmap,
 )
+from .tracing import TracedSide
 
 _NUMBERS = (
     'int kernel_size, int stride, int padding, SymInt[2] output_size, '
@@ -34,12 +43,18 @@ _NUMBERS = (
 
 LIBRARY = torch.library.Library('pvd_mm', 'FRAGMENT')
 LIBRARY.define(f'dynamic_deconv2d(Tensor input, Tensor votes, {_NUMBERS}) -> Tensor')
+# torch.jit.trace follows a tensor, but no ints
+LIBRARY.define(
+    'dynamic_deconv2d.traced(Tensor input, Tensor votes, '
+    f'{_NUMBERS.replace("SymInt[2]", "Tensor")}) -> Tensor'
+)
 LIBRARY.define(
     'dynamic_deconv2d_backward(Tensor grad, Tensor input, Tensor '
     f'votes, {_NUMBERS}, bool[2] needs) -> (Tensor, Tensor)'
 )
 
 forward_op = torch.ops.pvd_mm.dynamic_deconv2d.default
+traced_op = torch.ops.pvd_mm.dynamic_deconv2d.traced
 backward_op = torch.ops.pvd_mm.dynamic_deconv2d_backward.default
 
 
@@ -55,10 +70,10 @@ def _run(
     backend: str,
 ) -> Tensor:
     geometry = Geometry(kernel_size, stride, padding, tuple(output_size), groups)
-    output = get_backend(backend, input.device, input.dtype).forward(
+    output = get_backend(backend, input.device, input.dtype, formulation).forward(
         input, votes, geometry, formulation
     )
-    return output.contiguous(memory_format=format_like(input))
+    return laid_out_like(output, input)
 
 
 def _run_backward(
@@ -75,14 +90,12 @@ def _run_backward(
     needs: Sequence[bool],
 ) -> tuple[Tensor, Tensor]:
     geometry = Geometry(kernel_size, stride, padding, tuple(output_size), groups)
-    grads = get_backend(backend, input.device, input.dtype).backward(
+    grads = get_backend(backend, input.device, input.dtype, formulation).backward(
         grad, input, votes, geometry, formulation, tuple(needs)
     )
     # an operator cannot return None
     return tuple(
-        like.new_empty(0)
-        if gradient is None
-        else gradient.contiguous(memory_format=format_like(like))
+        like.new_empty(0) if gradient is None else laid_out_like(gradient, like)
         for gradient, like in zip(grads, (input, votes))
     )
 
@@ -113,14 +126,33 @@ def _fake_backward(
     )
 
 
-def _fold(info, in_dims, tensors: Sequence[Tensor]) -> list:
-    """What is mapped over becomes part of the batch."""
-    return [
-        (
-            x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-        ).flatten(0, 1)
+def _fold(info, in_dims, tensors: Sequence[Tensor]) -> tuple[list, Sequence[int]]:
+    """What is mapped over becomes part of the batch; also what that was."""
+    mapped = [
+        x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
         for x, dim in zip(tensors, in_dims)
     ]
+    return [x.flatten(0, 1) for x in mapped], mapped[0].shape[:2]
+
+
+def _vmap(run, info, in_dims, input: Tensor, votes: Tensor, *numbers):
+    maps, batch = _fold(info, in_dims, (input, votes))
+    return run(*maps, *numbers).unflatten(0, batch), 0
+
+
+def _vmap_backward(
+    run, info, in_dims, grad: Tensor, input: Tensor, votes: Tensor, *rest
+):
+    maps, batch = _fold(info, in_dims, (grad, input, votes))
+    grads = run(*maps, *rest)
+    needs = rest[-1]  # what is not needed is empty and has no batch
+    return (
+        tuple(
+            grad.unflatten(0, batch) if need else grad
+            for grad, need in zip(grads, needs)
+        ),
+        tuple(0 if need else None for need in needs),
+    )
 
 
 def _product_rule(
@@ -192,9 +224,8 @@ class _Deconv(torch.autograd.Function):
         )
 
     @staticmethod
-    def vmap(info, in_dims, input: Tensor, votes: Tensor, *numbers):
-        output = deconv(*_fold(info, in_dims, (input, votes)), *numbers)
-        return output.unflatten(0, (info.batch_size, -1)), 0
+    def vmap(info, in_dims, *arguments):
+        return _vmap(deconv, info, in_dims, *arguments)
 
 
 class _DeconvBackward(torch.autograd.Function):
@@ -247,22 +278,13 @@ class _DeconvBackward(torch.autograd.Function):
         )
 
     @staticmethod
-    def vmap(info, in_dims, grad: Tensor, input: Tensor, votes: Tensor, *rest):
-        maps = _fold(info, in_dims, (grad, input, votes))
-        grads = deconv_backward(*maps, *rest)
-        needs = rest[-1]  # what is not needed is empty and has no batch
-        return (
-            tuple(
-                grad.unflatten(0, (info.batch_size, -1)) if need else grad
-                for grad, need in zip(grads, needs)
-            ),
-            tuple(0 if need else None for need in needs),
-        )
+    def vmap(info, in_dims, *arguments):
+        return _vmap_backward(deconv_backward, info, in_dims, *arguments)
 
 
 def _is_recorded() -> bool:
     """By a compiler or a tracer, which must see the operator."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return is_compiling() or torch.jit.is_tracing()
 
 
 def _is_differentiated(maps: Sequence[Tensor]) -> bool:
@@ -279,17 +301,28 @@ def _is_differentiated(maps: Sequence[Tensor]) -> bool:
 def _execute(op, run, maps: Sequence[Tensor], rest: Sequence):
     """Directly, unless somebody wants to see the operator: for a small map
     the way through the dispatcher takes longer than the op itself."""
-    plain = all(type(x) in (Tensor, Parameter) for x in maps)
-    if _is_recorded() or not plain or dispatch_may_be_observed():
+    if _is_recorded() or dispatch_may_be_observed() or not all(map(_is_plain, maps)):
         return op(*maps, *rest)
     return run(*maps, *rest)
+
+
+def _is_plain(x: Tensor) -> bool:
+    return type(x) in (Tensor, Parameter) and not is_batched_by_autograd(x)
 
 
 def deconv(input: Tensor, votes: Tensor, *rest) -> Tensor:
     """The op; the arguments are those of its schema."""
     maps = input, votes
     if _is_differentiated(maps):
+        if functionalization_is_active():
+            # it can't look into a torch.autograd.Function
+            *numbers, formulation, _ = rest
+            geometry = Geometry(*numbers)
+            return standard_operators.dynamic_deconv2d(*maps, geometry, formulation)
         return _Deconv.apply(*maps, *rest)
+    if isinstance(rest[3][0], TracedSide):
+        output_size = torch.stack([side.tensor for side in rest[3]])
+        return traced_op(*maps, *rest[:3], output_size, *rest[4:])
     return _execute(forward_op, _run, maps, rest)
 
 
@@ -303,18 +336,19 @@ def deconv_backward(
     return _execute(backward_op, _run_backward, maps, rest)
 
 
-for _op, _kernel, _fake_kernel, _function in (
-    (forward_op, _run, _fake, _Deconv),
-    (backward_op, _run_backward, _fake_backward, _DeconvBackward),
+def _run_traced(input: Tensor, votes: Tensor, *rest) -> Tensor:
+    return forward_op(input, votes, *rest[:3], rest[3].tolist(), *rest[4:])
+
+
+LIBRARY.impl(traced_op, _run_traced, 'CompositeImplicitAutograd')
+for _op, _kernel, _fake_kernel, _function, _vmap_of in (
+    (forward_op, _run, _fake, _Deconv, _vmap),
+    (backward_op, _run_backward, _fake_backward, _DeconvBackward, _vmap_backward),
 ):
     LIBRARY.impl(_op, _kernel, 'CompositeExplicitAutograd')
-    torch.library.register_fake(_op.name(), _fake_kernel, lib=LIBRARY)
-    torch.library.register_autograd(
-        _op.name(),
-        _function.backward,
-        setup_context=_function.setup_context,
-        lib=LIBRARY,
-    )
-    torch.library.register_vmap(_op.name(), _function.vmap, lib=LIBRARY)
+    register_fake(_op, _fake_kernel, LIBRARY)
+    register_autograd(_op, _function, LIBRARY)
+    # the transform is still at work there, so that apply must not be reached
+    register_vmap(_op, functools.partial(_vmap_of, _op), LIBRARY)
     # apply asks for it at every call, and works it out where it is not at hand
     _function.forward.__signature__ = inspect.signature(_function.forward)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .backends import matrix
 from .checks import Geometry
+from .tracing import sizes_of
 
 _requested: ContextVar[bool] = ContextVar('standard_operators', default=False)
 
@@ -44,7 +45,7 @@ def dynamic_deconv2d(
     input: Tensor, votes: Tensor, geometry: Geometry, formulation: str
 ) -> Tensor:
     """See :func:`pvd_mm.ops.dynamic_deconv2d`; arguments are checked."""
-    n, channels = input.shape[:2]
+    n, channels, *size = sizes_of(input)
     k, groups = geometry.kernel_size, geometry.groups
     if formulation == 'exact':
         if groups == 1:  # fewer operators in a file
@@ -52,17 +53,26 @@ def dynamic_deconv2d(
         else:
             fused = input.unflatten(1, (groups, channels // groups)).unsqueeze(3)
             terms = fused * votes.unflatten(1, (groups, 1, k**2))
-        return _add_up(terms.reshape(n, channels * k**2, -1), geometry)
-    sums = _add_up(votes.reshape(n, groups * k**2, -1), geometry)
-    own = matrix.expand(input.unflatten(1, (groups, channels // groups)), geometry)
+        return _add_up(terms.reshape(_tensor(n), channels * k**2, -1), geometry)
+    sums = _add_up(votes.reshape(_tensor(n), groups * k**2, -1), geometry)
+    own = matrix.expand(
+        input.unflatten(1, (groups, channels // groups)),
+        geometry._replace(output_size=tuple(map(_tensor, geometry.output_size))),
+        list(map(_tensor, size)),
+    )
     return (own * sums.unsqueeze(2)).flatten(1, 2)
+
+
+def _tensor(side: int) -> int | Tensor:
+    """What a tracer follows, where one is at work."""
+    return getattr(side, 'tensor', side)
 
 
 def _add_up(contributions: Tensor, geometry: Geometry) -> Tensor:
     """(N, C, H', W') from (N, C·k², H·W)."""
     return F.fold(
         contributions,
-        geometry.output_size,
+        tuple(map(_tensor, geometry.output_size)),
         geometry.kernel_size,
         padding=geometry.padding,
         stride=geometry.stride,

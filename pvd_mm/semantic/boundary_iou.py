@@ -188,8 +188,8 @@ class BoundaryIoUMetric(BaseMetric):
         """Count the pixels of one image.
 
         Args:
-            pred (np.ndarray): Predicted labels, integers, (H, W).
-            truth (np.ndarray): Ground truth labels, integers, (H, W).
+            pred (np.ndarray): Predicted labels, whole numbers, (H, W).
+            truth (np.ndarray): Ground truth labels, whole numbers, (H, W).
             num_classes (int): Number of classes K, at most 254.
 
         Returns:
@@ -210,10 +210,16 @@ class BoundaryIoUMetric(BaseMetric):
         maps = {}
         for name, values in (('prediction', pred), ('ground truth', truth)):
             if not np.issubdtype(values.dtype, np.integer):
-                raise ValueError(
-                    f'BoundaryIoUMetric: the {name} holds {values.dtype}; '
-                    'expected integer class labels.'
-                )
+                # a head with one output channel predicts floats
+                with np.errstate(invalid='ignore'):
+                    whole = values.astype(np.int64)
+                if (whole != values).any():
+                    raise ValueError(
+                        f'BoundaryIoUMetric: the {name} holds {values.dtype}, such as '
+                        f'{np.unique(values[whole != values]).tolist()[:5]}; expected '
+                        'whole numbers, the labels of classes.'
+                    )
+                values = whole
             foreign = ((values < 0) | (values >= num_classes)) & ~ignored
             if foreign.any():
                 raise ValueError(

@@ -8,7 +8,7 @@ The mixin below finds them where the data enters and names the file.
 """
 
 import os.path as osp
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mmcv.transforms import LoadAnnotations
@@ -17,21 +17,22 @@ from mmseg.datasets import CityscapesDataset
 from mmseg.registry import DATASETS
 
 from pvd_mm.utils.dataset_files import DatasetFilesMixin
-from pvd_mm.utils.errors import MissingDataError, some
+from pvd_mm.utils.dataset_pipeline import PipelineCheckMixin
+from pvd_mm.utils.errors import LabelError, MissingDataError, some
 
 from .label_check import LabelCheck
 
 
-class CheckedDatasetMixin(DatasetFilesMixin):
+class CheckedDatasetMixin(DatasetFilesMixin, PipelineCheckMixin):
     """Boundary checks for subclasses of mmseg's ``BaseSegDataset``.
 
-    Put it before the dataset in the bases. Whenever the file list is read it
-    checks that
+    Put it before the dataset in the bases. It refuses ``classes`` that are a
+    string, and whenever the file list is read it checks that
 
     - every folder of ``data_prefix`` exists,
     - there is at least one image,
     - every image has its label map (unless ``data_prefix`` has no
-      ``seg_map_path``: a split without ground truth),
+      ``seg_map_path``, or None: a split without ground truth),
 
     and for every sample that is loaded, in a training, test or test-time
     augmentation pipeline, it runs :class:`.LabelCheck`.
@@ -45,42 +46,15 @@ class CheckedDatasetMixin(DatasetFilesMixin):
 
     foreign_label_hint: str = ''
 
-    @property
-    def pipeline(self) -> Any:
-        """The transforms of the dataset, with the label check in them."""
-        return self._checked_pipeline
-
-    @pipeline.setter
-    def pipeline(self, pipeline: Any) -> None:
-        # A property, so that a pipeline that is switched during training
-        # is checked as well.
-        self._insert_check(pipeline)
-        self._checked_pipeline = pipeline
-
-    def _insert_check(self, node: Any) -> None:
-        """Put a label check behind each ``LoadAnnotations`` below ``node``."""
-        steps = getattr(node, 'transforms', None)
-        if isinstance(steps, list):
-            checked = []
-            for i, step in enumerate(steps):
-                checked.append(step)
-                done = isinstance((steps + [None])[i + 1], LabelCheck)
-                if isinstance(step, LoadAnnotations) and not done:
-                    checked.append(self._label_check())
-                else:
-                    self._insert_check(step)
-            steps[:] = checked
-        elif steps is not None:  # a wrapper around one inner pipeline
-            self._insert_check(steps)
-        for branch in getattr(node, 'subroutines', ()):  # TestTimeAug
-            self._insert_check(branch)
-
-    def _label_check(self) -> LabelCheck:
+    def _check_behind(self, step: Callable) -> Callable | None:
+        if not isinstance(step, LoadAnnotations):
+            return None
         return LabelCheck(
-            self.metainfo['classes'],
+            self.metainfo.get('classes'),
             self.ignore_index,
             type(self).__name__,
             self.foreign_label_hint,
+            step,
         )
 
     def load_data_list(self) -> list[dict]:
@@ -92,8 +66,7 @@ class CheckedDatasetMixin(DatasetFilesMixin):
                 or an image has no label map (or, with an ``ann_file``, a
                 listed image does not exist).
         """
-        if self._is_local():  # object stores have no folders to look for
-            self._check_folders()
+        self._check_folders()
         samples = super().load_data_list()
         if not samples:
             raise MissingDataError(
@@ -117,12 +90,17 @@ class CheckedDatasetMixin(DatasetFilesMixin):
         if self.ann_file and not osp.isdir(self.ann_file):  # as mmseg reads one
             self._check_ann_file()
 
-    def _list_files(self, folder: str) -> Iterable[str]:
-        if self._is_local():
+    def _list_files(self, folder: str) -> Iterable[str] | None:
+        if self._is_local(folder):
             return super()._list_files(folder)
-        return fileio.list_dir_or_file(
-            folder, list_dir=False, backend_args=self.backend_args
-        )
+        try:
+            return list(
+                fileio.list_dir_or_file(
+                    folder, list_dir=False, backend_args=self.backend_args
+                )
+            )
+        except (AttributeError, NotImplementedError):  # mmengine's HTTP backend
+            return None
 
     def _check_files(self, samples: list[dict]) -> list[dict]:
         """Compare the samples with the folders; give those that are complete."""
@@ -144,6 +122,24 @@ class CheckedDatasetMixin(DatasetFilesMixin):
         if self.data_prefix.get('seg_map_path') is not None:
             samples = self._leave_out_missing(samples, 'seg_map_path', label_maps)
         return samples
+
+    def prepare_data(self, idx: int) -> Any:
+        """Load one sample, see ``BaseDataset.prepare_data``.
+
+        Raises:
+            LabelError: The label map is broken, or there is none although the
+                pipeline asks for it.
+        """
+        try:
+            return super().prepare_data(idx)
+        except KeyError as error:
+            if error.args != ('seg_map_path',):
+                raise
+            raise LabelError(
+                f'{type(self).__name__}: data_prefix has no seg_map_path, so that '
+                'the images have no label maps, which the pipeline asks for '
+                '(LoadAnnotations).'
+            ) from error
 
     def _missing_label_hint(self, path: str) -> str | None:
         """Say why the label map ``path`` may be missing, if it is known."""

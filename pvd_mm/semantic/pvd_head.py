@@ -7,23 +7,18 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.utils import resize
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn import ModuleList
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
+from pvd_mm.decoder.sizes import match_size
 from pvd_mm.ops.checks import check_not_negative
+from pvd_mm.ops.tracing import sizes_of
 
 from .pyramid_context import PyramidContext
-
-
-def _accuracy(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
-    """mmseg's ``accuracy`` of the first choice, in percent, (1,). That one
-    sorts the classes, which takes several times as long."""
-    counts = labels != ignore_index
-    right = (logits.max(1).indices == labels) & counts
-    return (100.0 * right.sum() / counts.sum().clamp(min=1))[None]
 
 
 @MODELS.register_module()
@@ -54,7 +49,8 @@ class PVDHead(BaseDecodeHead):
             ``vote_channels``, ``formulation`` and so on. ``norm_cfg`` and
             ``act_cfg`` are the head's unless they are given here. With
             ``type`` it is another decoder of the registry, of the same
-            interface. Defaults to None, the paper's.
+            interface (coarse losses ask it for ``strides_of``). Defaults to
+            None, the paper's.
         **kwargs: Arguments of mmseg's ``BaseDecodeHead``.
 
     Raises:
@@ -122,7 +118,7 @@ class PVDHead(BaseDecodeHead):
 
     def _check_maps(self, inputs: Sequence[Tensor]) -> None:
         """Say at once what doesn't fit between backbone and head."""
-        widths = [x.size(1) for x in inputs]
+        widths = [sizes_of(x)[1] for x in inputs]
         if self._takes_all_maps:
             fits = widths == list(self.in_channels)
         else:
@@ -175,10 +171,13 @@ class PVDHead(BaseDecodeHead):
         if not self.coarse_loss_weight:
             return losses
         labels = self._stack_batch_gt(batch_data_samples)
-        for level, y in enumerate(decoded[1:], 1):
-            # Labels of single pixels: over the random crops of training that
-            # is each class as often as it has pixels, and none is outvoted.
-            own = F.interpolate(labels.float(), y.shape[2:], mode='nearest')
+        # Labels of single pixels: over the random crops of training that
+        # is each class as often as it has pixels, and none is outvoted.
+        own = F.interpolate(labels.float(), decoded[0].shape[2:], mode='nearest')
+        strides = self.decoder.strides_of(decoded)
+        for level, (y, stride) in enumerate(zip(decoded[1:], strides), 1):
+            # those that votes are laid around
+            own = match_size(own[..., ::stride, ::stride], y.shape[2:])
             coarse = self._losses(self._logits(y), own.to(labels.dtype))
             losses.update(
                 {
@@ -192,13 +191,31 @@ class PVDHead(BaseDecodeHead):
         self, seg_logits: Tensor, batch_data_samples: list[SegDataSample]
     ) -> dict:
         """mmseg's; but logits of the labels' own size stay as they are, where
-        mmseg would interpolate them to the same."""
+        mmseg would interpolate them to the same, and ``acc_seg`` is that of
+        what is predicted also with one output channel."""
         labels = self._stack_batch_gt(batch_data_samples)
         if seg_logits.shape[2:] != labels.shape[2:]:
-            return super().loss_by_feat(seg_logits, batch_data_samples)
+            seg_logits = resize(
+                seg_logits,
+                labels.shape[2:],
+                mode='bilinear',
+                align_corners=self.align_corners,
+            )
         losses = self._losses(seg_logits, labels)
-        losses['acc_seg'] = _accuracy(seg_logits, labels.squeeze(1), self.ignore_index)
+        losses['acc_seg'] = self._accuracy(seg_logits, labels.squeeze(1))
         return losses
+
+    def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Labels that are predicted right, in percent, (1,); 100 where all are
+        to be ignored. mmseg's sorts the classes, which takes several times as
+        long, and with one output channel takes every pixel for class 0."""
+        if self.out_channels == 1:
+            predicted = logits[:, 0].sigmoid() > self.threshold
+        else:
+            predicted = logits.max(1).indices
+        counts = labels != self.ignore_index
+        wrong = (predicted != labels) & counts
+        return (100.0 - 100.0 * wrong.sum() / counts.sum().clamp(min=1))[None]
 
     def _losses(self, logits: Tensor, labels: Tensor) -> dict:
         """By name, of logits (N, C, H, W) and labels (N, 1, H, W)."""

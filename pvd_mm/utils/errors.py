@@ -72,5 +72,9 @@ class LabelError(UserError, ValueError):
     """A label map does not fit its dataset."""
 
 
+class ClassesError(UserError, ValueError):
+    """The classes of a dataset are no list of names, or a head has too few."""
+
+
 class AnnotationError(UserError, ValueError):
     """An annotation file, or one annotation in it, is broken."""

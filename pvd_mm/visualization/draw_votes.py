@@ -103,7 +103,9 @@ def draw_votes(
     number = math.lcm(*(step.groups for step in steps))
     if group is None:
         logits = getattr(inferencer.model.decode_head, 'decodes_logits', False)
-        group = label * number // decoder.channels if logits else 0
+        # of a single logit, both classes have the same channel
+        channel = min(label, decoder.channels - 1)
+        group = channel * number // decoder.channels if logits else 0
     if not 0 <= group < number:
         raise UserError(f'group is {group}; the decoder has {number}, counted from 0.')
     strides = decoder.strides_of(maps)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pvd_mm.decoder.sizes import fits_stride, match_size
 from pvd_mm.ops.checks import FORMULATIONS, check_choice
 
 
@@ -78,7 +79,7 @@ def follow_votes(
         votes, strides, sides, parts, formulations, strict=True
     ):
         fine, coarse = weights.shape[1:], of_step.shape[2:]
-        if tuple(-(-side // stride) for side in fine) != tuple(coarse) or (
+        if not fits_stride(stride, fine, coarse, given=True) or (
             of_step.shape[:2] != (1, g * k**2)
         ):
             raise ValueError(
@@ -86,11 +87,18 @@ def follow_votes(
                 f'groups of {k}x{k} votes and a step with '
                 f'stride {stride} below which the map is {tuple(fine)}'
             )
+        # where the encoder has rounded down, the last row and column speak for
+        # those beyond them as well
+        whole = [max(b, -(-a // stride)) for a, b in zip(fine, coarse)]
+        of_step = match_size(of_step.detach().cpu().double(), whole)
         # (G, k², H_B·W_B)
-        kernels = of_step[0].detach().cpu().double().flatten(1).unflatten(0, (g, -1))
+        kernels = of_step[0].flatten(1).unflatten(0, (g, -1))
         kernels = kernels.repeat_interleave(number // g, 0)
         back = _back_exact if choice == 'exact' else _back_factored
-        weights = back(weights, kernels, coarse, stride, k)
+        weights = back(weights, kernels, whole, stride, k)
+        for dim, side in enumerate(coarse, 1):
+            parts = weights.split([side - 1, weights.size(dim) - side + 1], dim)
+            weights = torch.cat([parts[0], parts[1].sum(dim, keepdim=True)], dim)
         levels.append(weights)
     return levels
 

@@ -156,6 +156,17 @@ def test_unreadable_files_are_named_and_the_others_done(segmentor, photos, tmp_p
     assert len(list(out.rglob('labels/**/*.png'))) == 3
 
 
+@pytest.mark.parametrize('kind', ['float32', 'int32'])
+def test_an_image_that_opencv_makes_no_colours_of(tmp_path, kind):
+    Image.fromarray(np.zeros((4, 6), kind)).save(tmp_path / 'a.tif')
+    with pytest.raises(UserError, match=f'a.tif holds {kind}, .* 8 bits') as error:
+        read_image(tmp_path / 'a.tif')
+    assert 'no image' not in str(error.value)
+    (tmp_path / 'a.tif').write_bytes(b'')
+    with pytest.raises(UserError, match='a.tif is no image, or a broken one'):
+        read_image(tmp_path / 'a.tif')
+
+
 def test_only_unreadable_files(segmentor, tmp_path):
     (tmp_path / 'text.jpg').write_text('no image')
     result = predict(

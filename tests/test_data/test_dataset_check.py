@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from mmengine.registry import DATASETS
+from PIL import Image
 
 from helpers.commands import ROOT
 
@@ -122,6 +123,14 @@ def test_a_dataset_without_checks_of_its_own(street):
     assert f'{path} holds the values 19' in report.problems[0]
 
 
+def test_a_dataset_without_classes(street):
+    options = {'type': 'BaseSegDataset', 'img_suffix': '_leftImg8bit.png'}
+    options['seg_map_suffix'] = '_gtFine_labelTrainIds.png'
+    options = {f'train_dataloader.dataset.{k}': v for k, v in options.items()}
+    train = check(STREET, street, **options)[0]
+    assert train.samples == 6 and not train.problems and not train.notes
+
+
 def test_classes_that_never_occur(street):
     for path in (street / 'gtFine/val').rglob('*TrainIds.png'):
         cv2.imwrite(str(path), np.zeros((256, 512), np.uint8))
@@ -198,3 +207,99 @@ def test_the_tool(street):
     with pytest.raises(UserError, match='no data for train'):
         check_dataset(cfg, ['train'])
     assert summary([]) == ''
+
+
+def test_what_a_training_would_not_see_or_stop_at_later(street, shapes):
+    """Each as a single problem, of a config of mmseg and of mmdet."""
+    path = next((street / 'gtFine/train').rglob('*TrainIds.png'))
+    wide = np.zeros((256, 512), np.uint16)
+    wide[0, :3] = 256, 257, 32768
+    cv2.imwrite(str(path), wide)
+    for kind in ('CheckedCityscapesDataset', 'CityscapesDataset'):
+        train = check(STREET, street, **{'train_dataloader.dataset.type': kind})[0]
+        assert len(train.problems) == 1, train.problems
+        assert f'{path} holds the values 256, 257, 32768' in train.problems[0]
+
+    annotations = shapes / 'annotations/instances_train2017.json'
+    content = json.loads(annotations.read_text())
+    used = {ann['image_id'] for ann in content['annotations']}
+    image = next(image for image in content['images'] if image['id'] in used)
+    turned = shapes / 'train2017' / image['file_name']
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(turned).convert('RGB').save(turned, 'JPEG', exif=exif)
+    for kind in ('CheckedCocoDataset', 'CocoDataset'):
+        options = {'train_dataloader.dataset.type': kind}
+        names = [category['name'] for category in content['categories']]
+        options['train_dataloader.dataset.metainfo'] = dict(classes=names)
+        train = check(SHAPES, shapes, **options)[0]
+        assert len(train.problems) == 1, train.problems
+        assert f'{turned} is (256, 192) (height, width)' in train.problems[0]
+        assert 'its annotations are for (192, 256)' in train.problems[0]
+
+    first, second, *_ = (
+        ann for ann in content['annotations'] if ann['image_id'] != image['id']
+    )
+    first.update(iscrowd='0')
+    del second['iscrowd']  # which is none
+    annotations.write_text(json.dumps(content))
+    train = check(SHAPES, shapes)[0]
+    assert len(train.problems) == 2 and "the iscrowd '0'" in train.problems[0]
+
+
+@pytest.mark.parametrize(
+    'config, kind',
+    [
+        (STREET, 'CheckedCityscapesDataset'),
+        (STREET, 'BaseSegDataset'),
+        (SHAPES, 'ShapesDataset'),
+        (SHAPES, 'CocoDataset'),
+    ],
+)
+def test_classes_without_their_comma(street, shapes, config, kind):
+    root = street if config == STREET else shapes
+    options = {'metainfo': dict(classes='ring'), 'type': kind}
+    if kind == 'BaseSegDataset':
+        options['img_suffix'] = '_leftImg8bit.png'
+    options = {f'train_dataloader.dataset.{k}': v for k, v in options.items()}
+    train = check(config, root, **options)[0]
+    assert len(train.problems) == 1
+    assert f"{kind}: classes is the string 'ring'" in train.problems[0]
+
+
+@pytest.mark.parametrize(
+    'config, heads',
+    [(STREET, ['decode_head']), (SHAPES, ['roi_head.bbox_head', 'roi_head.mask_head'])],
+)
+def test_a_head_of_too_few_classes(street, shapes, config, heads):
+    root = street if config == STREET else shapes
+    options = {f'model.{head}.num_classes': 5 for head in heads}
+    train, val, _ = check(config, root, **options)
+    assert len(train.problems) == len(heads) and not val.problems
+    for head, problem in zip(heads, train.problems):
+        assert problem.startswith(f'{head} (') and 'has num_classes=5, but' in problem
+        assert problem in val.notes  # it can be tested
+
+
+def test_images_that_are_turned_are_noted(street):
+    """By half a turn, which no size tells."""
+    path = sorted((street / 'leftImg8bit/train').rglob('*.png'))[0]
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(path).save(path, exif=exif)
+    train = check(STREET, street)[0]
+    assert not train.problems
+    assert '1 images have an EXIF orientation' in train.notes[-1]
+    assert str(path) in train.notes[-1]
+
+
+def test_a_config_whose_model_cannot_be_built(street):
+    train = check(STREET, street, **{'model.decode_head.in_channels': [1]})[0]
+    assert not train.problems and train.samples == 6
+    assert 'the model cannot be built' in train.notes[-1]
+
+
+def test_images_without_label_maps_are_one_problem(street):
+    options = {'train_dataloader.dataset.data_prefix.seg_map_path': None}
+    train = check(STREET, street, **options)[0]
+    assert len(train.problems) == 1 and 'no seg_map_path' in train.problems[0]

@@ -99,6 +99,108 @@ def test_any_pyramid(strides):
     assert [tuple(y.shape[2:]) for y in decoded] == sizes
 
 
+# What makes a map of stride s of the one before: the layers of encoders
+ROUNDING = {
+    'padded': lambda s: torch.nn.Conv2d(1, 1, 3, s, 1),
+    'pooled': lambda s: torch.nn.MaxPool2d(s),
+    'patches': lambda s: torch.nn.Conv2d(1, 1, s, s),
+    'pooled up': lambda s: torch.nn.AvgPool2d(s, ceil_mode=True),
+}
+
+
+@pytest.mark.parametrize('layer', ROUNDING)
+@pytest.mark.parametrize('strides', [(2, 2, 2), (1, 2, 2), (2, 1, 2)])
+def test_strides_are_the_encoders_at_every_size(layer, strides):
+    decoder = PixelVotingDecoder([1] * 4, 2)
+    layers = [ROUNDING[layer](s).to('meta') for s in strides]
+    for height in range(8, 72):
+        maps = [torch.empty(1, 1, height, 79 - height, device='meta')]
+        for down in layers:
+            maps.append(down(maps[-1]))
+        assert tuple(decoder.strides_of(maps)) == strides, [z.shape for z in maps]
+
+
+@pytest.mark.parametrize('layer', ROUNDING)
+def test_a_stride_of_3_is_the_encoders_from_8_pixels_on(layer):
+    decoder, down = PixelVotingDecoder([1, 1], 2), ROUNDING[layer](3).to('meta')
+    for side in range(8, 72):
+        fine = torch.empty(1, 1, side, side, device='meta')
+        assert decoder.strides_of([fine, down(fine)]) == [3]
+
+
+def upsampled(top, size, **arguments):
+    """The row y_0 of an untrained decoder, without what is fused in."""
+    decoder = PixelVotingDecoder([4, 5], 1, **arguments).double()
+    decoder.steps[0].fuse.weight.data.zero_()
+    top = torch.tensor(top, dtype=torch.double)[None, None, None].expand(1, 1, 3, -1)
+    maps = pyramid([(3 * size[0], size[1]), (3, top.size(3))], [4, 5], dtype=top.dtype)
+    rows = decoder(maps, top)[0][0, 0]
+    assert rows.shape == maps[0].shape[2:]
+    return rows[0].tolist()
+
+
+@pytest.mark.parametrize(
+    'top, side, strides, row',
+    [
+        ([1, 3], 3, None, [1, 2, 3]),  # rounded up
+        ([1, 3], 4, None, [1, 2, 3, 1.5]),  # half of the votes are missing
+        ([1, 3], 5, None, [1, 2, 3, 3, 3]),  # rounded down
+        ([5], 3, [2], [5, 5, 5]),
+        ([1, 3], 8, [3], [1, 1, 3, 3, 3, 3, 3, 3]),
+        ([1, 3, 5, 7], 10, [2], [1, 2, 3, 4, 5, 6, 7, 7, 7, 3.5]),  # 3×3, unpadded
+        ([1, 3, 5, 7], 6, [2], [1, 2, 3, 4, 5, 6]),  # 2×2, padded by 1
+        ([5], 1, [2], [5]),
+    ],
+)
+def test_votes_land_where_the_encoder_came_from(top, side, strides, row):
+    """Pixel i of B lies on pixel s·i of A, and the last one goes on to the edge."""
+    # rows as many as the stride makes of 3
+    stride = (strides or [2])[0]
+    assert upsampled(top, (stride, side), strides=strides) == row
+
+
+def test_votes_are_of_the_pixels_that_they_lie_on():
+    """A fifth row and column, from which the encoder made nothing, change no vote
+    of 1×1 convolutions."""
+    step = DecodingStep(4, 6, 5, norm_cfg=dict(type='BN'))
+    torch.nn.init.normal_(step.association.conv_votes.weight)
+    fine, coarse = pyramid([(5, 9), (2, 4)], [4, 6])
+    votes = step.votes(fine, coarse, 2)
+    assert votes.shape == (2, 9, 2, 4)
+    torch.testing.assert_close(votes, step.votes(fine[..., :4, :8], coarse, 2))
+
+
+@pytest.mark.parametrize('formulation', ('exact', 'factored'))
+@pytest.mark.parametrize('upsampling', ('votes', 'bilinear', 'carafe'))
+def test_a_chain_that_rounds_down(upsampling, formulation):
+    """As one that rounds up, whose last rows and columns are those before."""
+    sizes, channels = [(21, 23), (10, 11), (5, 5), (2, 2)], [4, 5, 6, 7]
+    decoder = PixelVotingDecoder(
+        channels, 3, upsampling=upsampling, formulation=formulation
+    ).double()
+    for step in decoder.steps:
+        torch.nn.init.normal_(step.fuse.weight)
+        if upsampling == 'votes':
+            torch.nn.init.normal_(step.association.conv_votes.weight)
+    maps = [z.requires_grad_() for z in pyramid(sizes, channels, dtype=torch.double)]
+    top = torch.randn(2, 3, 2, 2, dtype=torch.double)
+    decoded = decoder(maps, top)
+    assert [tuple(y.shape[2:]) for y in decoded] == sizes
+    for level, step in enumerate(decoder.steps):
+        fine, coarse, y = maps[level], maps[level + 1], decoded[level + 1]
+        missing = [-(-a // 2) - b for a, b in zip(sizes[level], sizes[level + 1])]
+        grow = [0, missing[1], 0, missing[0]]
+        context, votes = step.context(coarse), step.votes(fine, coarse, 2)
+        context, y = (F.pad(x, grow, mode='replicate') for x in (context, y))
+        if upsampling != 'bilinear':
+            votes = F.pad(votes, grow, mode='replicate')
+        pixels = step.decode(context, y, votes, sizes[level], 2)
+        torch.testing.assert_close(decoded[level], pixels)
+    decoded[0].square().sum().backward()
+    used = maps if upsampling == 'votes' else maps[1:]
+    assert all(z.grad.any() for z in used)
+
+
 def test_votes_can_be_made_once_and_cropped():
     """What an instance head does: the votes of the whole image, cropped with
     the maps, decode a crop to the same values, away from its border."""
@@ -184,16 +286,21 @@ def test_bad_maps():
     given = PixelVotingDecoder([4, 5], 3, strides=[2])
     with pytest.raises(ValueError, match=r'does not fit strides\[0\]=2'):
         given(pyramid([(4, 4), (4, 4)], [4, 5]), top)
+    with pytest.raises(ValueError, match='give the strides'):
+        decoder(pyramid([(20, 20), (9, 9)], [4, 5]), top)
 
 
 def test_it_can_be_traced():
-    """As mmengine's complexity analysis does."""
+    """As mmengine's complexity analysis does, and for other sizes."""
     for formulation in ('exact', 'factored'):
         decoder = PixelVotingDecoder([4, 5, 6], 3, formulation=formulation)
         inputs = (pyramid([(9, 9), (5, 5), (5, 5)], [4, 5, 6]), torch.randn(2, 3, 5, 5))
         decoder.eval()
         with torch.no_grad():
             traced = torch.jit.trace(decoder, inputs)
+            torch.testing.assert_close(traced(*inputs), decoder(*inputs))
+            others = pyramid([(11, 8), (6, 4), (6, 4)], [4, 5, 6])
+            inputs = others, torch.randn(2, 3, 6, 4)
             torch.testing.assert_close(traced(*inputs), decoder(*inputs))
 
 

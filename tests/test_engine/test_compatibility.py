@@ -9,6 +9,8 @@ from mmengine.logging import HistoryBuffer
 
 import pvd_mm
 from helpers.commands import python
+from helpers.fresh import fresh_pythons
+from helpers.torch_features import needs_safe_loading
 from pvd_mm.engine import compatibility
 
 pvd_mm.register_all_modules()
@@ -25,9 +27,12 @@ class Intruder:
 
 
 def test_patches_are_idempotent():
+    # torch<2.4 has none
+    safe_globals = getattr(torch.serialization, 'get_safe_globals', list)
+
     def state():
         return (
-            set(map(str, torch.serialization.get_safe_globals())),
+            set(map(str, safe_globals())),
             Config._get_cfg_path,
         )
 
@@ -38,6 +43,7 @@ def test_patches_are_idempotent():
     assert state() == before
 
 
+@needs_safe_loading
 def test_checkpoint_loads_under_weights_only(trained):
     path = trained / 'iter_6.pth'
     assert torch.serialization.get_unsafe_globals_in_checkpoint(str(path)) == []
@@ -60,6 +66,7 @@ def test_checkpoint_does_not_load_without_the_patch(trained):
     assert 'UnpicklingError' in out
 
 
+@needs_safe_loading
 def test_hostile_checkpoint_stays_refused(tmp_path):
     """By torch and by mmengine, whose fork would fall back to unsafe."""
     from mmengine.runner import CheckpointLoader
@@ -152,9 +159,11 @@ def test_mmengine_hub_knows_our_configs():
 
 
 def test_only_known_warnings_are_hidden(monkeypatch, capsys):
+    from mmengine import logging
     from mmengine.logging import MMLogger
 
     monkeypatch.setattr(MMLogger, 'filter', MMLogger.filter)
+    monkeypatch.setattr(logging, 'print_log', logging.print_log)
     logger = MMLogger.get_instance('warnings')
     known = '"FileClient" will be deprecated in future. Please use io functions'
     with warnings.catch_warnings(record=True) as caught:
@@ -172,6 +181,21 @@ def test_only_known_warnings_are_hidden(monkeypatch, capsys):
     ]
     out = ''.join(capsys.readouterr())
     assert known not in out and 'another' in out
+
+
+def test_what_is_printed_when_frameworks_are_imported():
+    """onedl-* prints lines of its own, unless known ones are hidden first."""
+    (out,) = fresh_pythons(
+        'import pvd_mm\n'
+        'from pvd_mm.engine.compatibility import hide_known_warnings\n'
+        'hide_known_warnings()\n'
+        'pvd_mm.register_all_modules()\n'
+        'from mmengine.logging import print_log\n'
+        'print_log("Could not import OneDL. Skipping", level=10)\n'
+        'print_log("another")'
+    )
+    assert 'OneDL' not in out
+    assert out.endswith('another\n')
 
 
 def test_class_weights_with_pixels_to_ignore():
@@ -194,3 +218,31 @@ def test_class_weights_with_pixels_to_ignore():
                 logits, labels, torch.tensor(weight), ignore_index=255
             ),
         )
+
+
+def test_roi_align_of_any_layout():
+    """The mean of a cell, whatever its map's strides in memory are."""
+    pytest.importorskip('mmdet')
+    from mmcv.ops import roi_align
+
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 8, 9)
+    rois = torch.tensor([[0.0, 2, 1, 6, 5], [1, 0, 4, 8, 8]])
+    expected = torch.stack(
+        [
+            image[i, :, y : y + h, x : x + w]
+            .unflatten(1, (2, h // 2))
+            .unflatten(3, (2, w // 2))
+            .mean((2, 4))
+            for i, x, y, w, h in ((0, 2, 1, 4, 4), (1, 0, 4, 8, 4))
+        ]
+    )
+    layouts = (
+        image,
+        image.to(memory_format=torch.channels_last),
+        torch.cat([image, image], 3)[..., :9],
+    )
+    for layout in layouts:
+        for boxes in (rois, rois.t().contiguous().t()):
+            found = roi_align(layout, boxes, 2, 1.0, 0, 'avg', True)
+            torch.testing.assert_close(found, expected)

@@ -12,6 +12,8 @@ from PIL import Image
 
 from helpers.commands import ROOT, losses, run, tool
 from pvd_mm.data.samples import make_street_sample
+from pvd_mm.engine.config import load_config
+from pvd_mm.utils.errors import UsageError
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -180,6 +182,14 @@ def test_missing_config():
     assert 'pvd/pvd_r18-stage_1xb4-90k_cityscapes-512x1024.py' in out
 
 
+def test_a_module_that_cannot_be_imported(tmp_path):
+    """mmengine tells the name of the config's module alone."""
+    config = tmp_path / 'mine.py'
+    config.write_text("custom_imports = dict(imports=['nowhere'])\n")
+    with pytest.raises(UsageError, match=r"mine\.py: No module named 'nowhere'"):
+        load_config(str(config))
+
+
 def test_amp_refused_with_another_wrapper(tiny_config, tmp_path):
     out = tool(
         'train',
@@ -206,3 +216,31 @@ def test_data_mistakes_are_told_without_a_traceback(tmp_path):
     out = tool('train', name, '--work-dir', tmp_path / 'work', ok=False, cwd=tmp_path)
     assert 'holds the values 33' in out
     assert 'Traceback' not in out
+
+
+@pytest.mark.parametrize('head', ['decode_head', 'auxiliary_head'])
+def test_a_head_of_too_few_classes_is_told_before_the_first_step(
+    tiny_config, tmp_path, run_tool, head
+):
+    out = run_tool(
+        'train',
+        tiny_config,
+        '--work-dir',
+        tmp_path,
+        '--cfg-options',
+        f'model.{head}.num_classes=2',
+        ok=False,
+    )
+    assert f'{head} (FCNHead) has num_classes=2, but BaseSegDataset has 3' in out
+    assert not losses(tmp_path)
+
+
+def test_a_head_of_more_classes_is_trained_with_a_warning(
+    tiny_config, tmp_path, run_tool
+):
+    options = ['train_cfg.max_iters=1', 'model.decode_head.num_classes=4']
+    out = run_tool(
+        'train', tiny_config, '--work-dir', tmp_path, '--cfg-options', *options
+    )
+    assert 'decode_head (FCNHead) has num_classes=4, but' in out
+    assert list(losses(tmp_path)) == [1]

@@ -8,15 +8,20 @@ import time
 import cv2
 import numpy as np
 import pytest
+import torch
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 from mmdet.utils import register_all_modules
 from mmengine.dataset import pseudo_collate
+from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
+from mmengine.structures import InstanceData
+from PIL import Image
 from pycocotools import mask as rle_ops
 from torch.utils.data import DataLoader
 
 from helpers.real_data import COCO_TINY, needs_coco
+from helpers.remote import remote_folder
 from pvd_mm.data.samples.shapes.masks import mask_runs
 from pvd_mm.instance import checked_coco
 from pvd_mm.instance.checked_coco import (
@@ -25,7 +30,12 @@ from pvd_mm.instance.checked_coco import (
     CheckedCocoMixin,
 )
 from pvd_mm.instance.coco_annotations import check_rle
-from pvd_mm.utils.errors import AnnotationError, MissingDataError, UserError
+from pvd_mm.utils.errors import (
+    AnnotationError,
+    ClassesError,
+    MissingDataError,
+    UserError,
+)
 
 register_all_modules(init_default_scope=False)
 
@@ -231,6 +241,14 @@ def test_missing_images(tmp_path):
     assert 'a.png' not in text
 
 
+@pytest.mark.parametrize('lists', [True, False])
+def test_a_data_root_whose_backend_is_inferred(tmp_path, lists):
+    write(tmp_path)
+    dataset = build(remote_folder(tmp_path, lists))
+    assert dataset.get_data_info(0)['img_path'].startswith(('store://', 'web://'))
+    assert dataset[0]['data_samples'].gt_instances.masks.masks.sum() == 2 * 48
+
+
 def test_images_in_further_folders(tmp_path):
     write(tmp_path)
     (tmp_path / 'images/deep').mkdir()
@@ -343,6 +361,9 @@ SIZE = [HEIGHT, WIDTH]
         (dict(bbox=None), 'the bbox None'),
         (dict(area=NAN), 'the area nan'),
         (dict(area='9'), "the area '9'"),
+        (dict(iscrowd='0'), "the iscrowd '0'; expected 0 or 1"),
+        (dict(iscrowd=2), 'the iscrowd 2'),
+        (dict(iscrowd=[0]), r'the iscrowd \[0\]'),
         (dict(segmentation=[[1, 2, 3, 4, 5, NAN]]), r'the polygon \[1, .*finite'),
         (dict(segmentation=[1, 2, 3, 4, 5, 6]), 'the polygon 1; expected'),
         (dict(segmentation=[[[1, 2], [3, 4]]]), r'the polygon \[\[1, 2\]'),
@@ -467,12 +488,6 @@ def test_polygons_of_two_points_are_left_out_with_a_warning(tmp_path, told):
     assert len(dataset[1]['data_samples'].gt_instances) == 0
 
 
-def test_an_annotation_with_the_id_0_is_warned_of(tmp_path, told):
-    write(tmp_path, changed(0, id=0))
-    build(tmp_path)
-    assert 'Annotation 0' in ''.join(told)
-
-
 def test_filters(tmp_path):
     data = good()
     data['annotations'].pop()
@@ -498,7 +513,181 @@ def test_subsets(tmp_path):
     assert build(tmp_path).get_subset([1])[0]['data_samples'].img_id == 9
 
 
+# ------------------------------------- what is left open, by dataset and metrics
+
+
+def infos(dataset):
+    return [dataset.get_data_info(i) for i in range(len(dataset))]
+
+
+def test_whole_numbers_written_as_floats(tmp_path):
+    write(tmp_path)
+    expected = infos(build(tmp_path))
+    data = good()
+    for entry in [*data['images'], *data['categories'], *data['annotations']]:
+        for key in {'id', 'height', 'width', 'image_id', 'category_id'} & set(entry):
+            entry[key] = float(entry[key])
+        entry.update(iscrowd=float(entry.get('iscrowd', 0)))
+    code = data['annotations'][1]['segmentation']
+    code['size'] = list(map(float, code['size']))
+    code = data['annotations'][2]['segmentation']
+    code['counts'] = list(map(float, code['counts']))
+    write(tmp_path, data)
+    dataset = build(tmp_path)
+    assert infos(dataset) == expected
+    assert all(type(info['height']) is int for info in infos(dataset))
+    assert dataset[0]['data_samples'].gt_instances.masks.masks.sum() == 2 * 48
+    assert dataset[1]['data_samples'].ignored_instances.masks.masks.sum() == 48
+    data['images'][1]['height'] = 20.5
+    assert 'height and width (20.5, 30' in refusal(tmp_path, data)
+
+
+def scores(root, file=True, metric=('bbox', 'segm'), lost=None, **kwargs):
+    """What CocoMetric and BoundaryAPMetric say of the masks of the annotations as
+    predictions; those of the class ``lost`` are not found."""
+    dataset = build(root, test_mode=True)
+    ann_file = str(root / 'ann.json') if file else None
+    evaluator = Evaluator(
+        [
+            dict(type='CocoMetric', ann_file=ann_file, metric=list(metric), **kwargs),
+            dict(type='BoundaryAPMetric', ann_file=ann_file, **kwargs),
+        ]
+    )
+    evaluator.dataset_meta = dataset.metainfo
+    for i in range(len(dataset)):
+        sample = dataset[i]['data_samples']
+        truth = sample.gt_instances
+        truth = truth[truth.labels != (-1 if lost is None else lost)]
+        sample.pred_instances = InstanceData(
+            bboxes=truth.bboxes.tensor,
+            labels=truth.labels,
+            scores=torch.ones(len(truth)),
+            masks=truth.masks.to_tensor(bool, 'cpu'),
+        )
+        sample.set_metainfo(dict(instances=dataset.get_data_info(i)['instances']))
+        evaluator.process([sample])
+    found = evaluator.evaluate(len(dataset))
+    return {key.removeprefix('coco/'): value for key, value in found.items()}
+
+
+PERFECT = dict(bbox_mAP=1.0, segm_mAP=1.0, boundary_mAP=1.0)
+
+
+def perfect(found):
+    return {key: found[key] for key in PERFECT} == PERFECT
+
+
+TRIANGLE = [3, 2, 11, 2, 11, 8]
+
+
+@pytest.mark.parametrize('file', [True, False])
+@pytest.mark.parametrize(
+    'values, without',
+    [
+        ({}, ['iscrowd']),
+        (dict(iscrowd=None), []),
+        (dict(iscrowd=False), []),
+        (dict(id='eleven'), []),
+        (dict(id=0), []),
+        (dict(id=11.0), []),
+        (dict(segmentation=[[1, 2], TRIANGLE]), []),
+        (dict(segmentation=[[1, 2, 3, 4], TRIANGLE]), []),  # pycocotools: a box
+        (dict(segmentation=[[], TRIANGLE]), []),
+        (dict(segmentation=[TRIANGLE, [*TRIANGLE, 7]]), []),
+    ],
+)
+def test_what_the_dataset_reads_is_evaluated(tmp_path, values, without, file):
+    """pycocotools stops at these, or takes 0 for no object."""
+    write(tmp_path, changed(0, without, **values))
+    assert perfect(scores(tmp_path, file))
+    half = scores(tmp_path, file, lost=0)  # the mean of two classes
+    assert half['bbox_mAP'] == half['segm_mAP'] == half['boundary_mAP'] == 0.5
+
+
+@pytest.mark.parametrize('file', [True, False])
+@pytest.mark.parametrize('polygons', [[[1, 2]], [[1, 2, 3, 4]], [[]], [[*TRIANGLE, 7]]])
+def test_objects_without_any_polygon_are_ignored(tmp_path, polygons, file):
+    """In training and in evaluation: they are neither found nor missed."""
+    write(tmp_path, changed(0, segmentation=polygons))
+    sample = build(tmp_path)[0]['data_samples']
+    assert sample.gt_instances.labels.tolist() == [1]
+    assert sample.ignored_instances.labels.tolist() == [0]
+    found = scores(tmp_path, file)
+    assert perfect(found), found
+
+
+def test_a_box_is_a_box_where_no_masks_are_evaluated(tmp_path):
+    write(tmp_path, changed(0, segmentation=[[1, 2]]))
+    found = scores(tmp_path, metric=['bbox'])
+    assert found['bbox_mAP'] == 0.5  # the object of the other class is found
+
+
+def test_ids_of_two_kinds(tmp_path):
+    data = good()
+    data['images'][1]['id'] = data['annotations'][2]['image_id'] = 'nine'
+    text = refusal(tmp_path, data)
+    assert "some ids of 'images' are numbers and some are strings" in text
+    data['images'][0]['id'] = 'seven'
+    for ann in data['annotations'][:2]:
+        ann['image_id'] = 'seven'
+    for entry, key in zip(
+        [*data['categories'], *data['annotations']],
+        ['id'] * 2 + ['category_id'] * 3,
+    ):
+        entry[key] = f'class {entry[key]}'
+    write(tmp_path, data)
+    found = scores(tmp_path, classwise=True)
+    assert perfect(found)
+    assert found['cat_precision'] == found['boundary_dog_precision'] == 1
+
+
+# --------------------------------------------------------- images that are turned
+
+
+@pytest.mark.parametrize('kind', ['CheckedCocoDataset', 'ShapesDataset'])
+def test_an_image_of_another_size_than_its_annotations(tmp_path, kind):
+    """120x200 pixels and EXIF's orientation 6: mmcv loads it as 200x120, and mmdet
+    makes masks of that size, here of 1,500 pixels."""
+    data = good()
+    del data['images'][1], data['annotations'][1:]
+    data['images'][0].update(height=120, width=200)
+    outline = [20, 100, 140, 100, 140, 120, 20, 120]
+    data['annotations'][0].update(segmentation=[outline], bbox=[20, 100, 120, 20])
+    write(tmp_path, data)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / 'images/a.png'
+    Image.new('RGB', (200, 120)).save(path, 'JPEG', exif=exif)
+    with pytest.raises(AnnotationError) as error:
+        build(tmp_path, type=kind)[0]
+    text = str(error.value)
+    assert kind in text and str(path) in text and 'EXIF' in text
+    assert '(200, 120) (height, width), but its annotations are for (120, 200)' in text
+    unturned = [dict(PIPELINE[0], color_type='color_ignore_orientation'), *PIPELINE[1:]]
+    sample = build(tmp_path, unturned)[0]['data_samples']
+    assert sample.gt_instances.masks.masks.sum() == 120 * 20
+
+
 # ------------------------------------------------------------------ the mixin
+
+
+def test_classes_without_their_comma(tmp_path):
+    write(tmp_path)
+    with pytest.raises(
+        ClassesError, match=r"string 'cat', whose 3 letters.*\('cat',\)"
+    ):
+        build(tmp_path, classes=('cat'))
+    (tmp_path / 'names.txt').write_text('cat\ndog\n')
+    classes = build(tmp_path, classes=str(tmp_path / 'names.txt')).metainfo['classes']
+    assert classes == ['cat', 'dog']
+    with pytest.raises(ClassesError, match='metainfo=dict'):
+        build(tmp_path, classes=None)
+
+
+def test_a_prefix_of_none(tmp_path):
+    write(tmp_path)
+    dataset = build(tmp_path, data_prefix=dict(img='images', seg=None))
+    assert dataset.get_data_info(0)['seg_map_path'] is None
 
 
 def test_the_mixin_serves_other_datasets(tmp_path):

@@ -2,13 +2,17 @@
 """Whole detectors on whatever a batch may bring, alone and in two
 processes."""
 
+import copy
+import pickle
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from mmdet.models.detectors import TwoStageDetector
+from mmdet.models.detectors import FastRCNN, TwoStageDetector
+from mmdet.registry import MODELS
+from mmengine.runner import turn_on_activation_checkpointing
 
 from helpers.commands import run
 from helpers.small_detectors import (
@@ -18,6 +22,7 @@ from helpers.small_detectors import (
     batch,
     detector,
     losses,
+    model_config,
     predict,
     sample,
     total,
@@ -135,6 +140,127 @@ def test_a_detector_of_one_s_own():
     for given, found in zip(batch()['data_samples'], predict(model)):
         found = found.pred_instances
         assert len(found) and found.masks.shape[1:] == given.ori_shape
+
+
+CHANNELS = [8, 16, 32, 64]
+FPN = dict(type='FPN', in_channels=CHANNELS, out_channels=16, num_outs=5)
+MAPPER = dict(type='ChannelMapper', in_channels=CHANNELS, out_channels=16, num_outs=5)
+
+
+@pytest.mark.parametrize(
+    'neck, number',
+    [
+        (MAPPER, 4),
+        ([FPN, dict(type='BFP', in_channels=16, num_levels=5)], 4),
+        (dict(MAPPER, in_channels=CHANNELS[1:]), 3),
+        ([dict(MAPPER, in_channels=CHANNELS[1:])], 3),
+    ],
+)
+@pytest.mark.parametrize('granularity', ('stage', 'block'))
+def test_necks(neck, number, granularity):
+    """The maps of the last stages, as of mmdet's own ResNet."""
+    changes = {'neck': neck, 'backbone.granularity': granularity}
+    if isinstance(neck, dict):
+        changes['neck'] = dict(neck, _delete_=True)
+    strides = [4, 8, 16, 32, 64, 128][4 - number :]
+    levels = {
+        'rpn_head.anchor_generator.strides': strides[:5],
+        'roi_head.bbox_roi_extractor.featmap_strides': strides[:number],
+    }
+    if granularity == 'block':
+        of_blocks = [c for c in CHANNELS for _ in range(2)]
+        changes['roi_head.mask_head.in_channels'] = [3, 8, 8, *of_blocks]
+        changes['roi_head.mask_head.decoder.strides'] = [2, 2, 1, *[1, 2] * 3, 1]
+    model = detector(PVD[1], **changes, **levels)
+    original = MODELS.build(
+        dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)
+    )
+    original.load_state_dict(model.backbone.state_dict())
+    image = torch.randn(1, 3, 96, 64)
+    model.eval()
+    original.eval()
+    with torch.no_grad():
+        expected = model.neck(original(image)[-number:])
+        maps = model.extract_feat(image)
+    assert len(maps) == len(expected) == 5
+    for ours, theirs in zip(maps, expected):
+        assert torch.equal(ours, theirs)
+    loss = total(losses(model.train()))
+    loss.backward()
+    assert loss.isfinite()
+
+
+def test_a_detector_without_a_rpn():
+    """Its RoI head says how many maps it takes."""
+
+    class Mine(EncoderMaps, FastRCNN):
+        pass
+
+    cfg = model_config(PVD[0], type=Mine)
+    for key in ('rpn', 'rpn_proposal'):
+        cfg.train_cfg.pop(key)
+    cfg.pop('rpn_head')
+    model = MODELS.build(cfg)
+    maps = model.extract_feat(torch.randn(1, 3, 64, 64))
+    assert [tuple(z.shape) for z in maps] == [(1, 32, 4, 4)]
+    assert len(maps.encoder) == 3
+
+
+def test_feature_maps_are_copied_and_pickled():
+    """With the backbone's maps, and what is one tensor stays one."""
+    z = torch.randn(1, 3, 4, 4)
+    maps = FeatureMaps([z], [z, z + 1])
+    for again in (
+        copy.copy(maps),
+        copy.deepcopy(maps),
+        pickle.loads(pickle.dumps(maps)),
+        pickle.loads(pickle.dumps(maps, 2)),
+    ):
+        assert type(again) is FeatureMaps
+        assert len(again) == 1 and len(again.encoder) == 2
+        assert torch.equal(again[0], z) and torch.equal(again.encoder[1], z + 1)
+        assert again[0] is again.encoder[0]
+    assert copy.deepcopy(maps)[0] is not z
+
+
+@pytest.mark.parametrize('name', PVD)
+def test_channels_last(name):
+    """Another layout in memory, the same numbers."""
+    model = detector(name)
+    expected = predict(model, batch(sample(SIZE, BOXES)))[0].pred_instances
+    model = model.to(memory_format=torch.channels_last)
+    found = predict(model, batch(sample(SIZE, BOXES)))[0].pred_instances
+    torch.testing.assert_close(found.bboxes, expected.bboxes, atol=1e-3, rtol=0)
+    assert (found.masks != expected.masks).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize('name', PVD)
+def test_whole_detectors_are_copied_and_pickled(name):
+    model = detector(name)
+    data = batch(sample(SIZE, BOXES))
+    expected = predict(model, copy.deepcopy(data))[0].pred_instances
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        found = predict(again, copy.deepcopy(data))[0].pred_instances
+        assert torch.equal(found.bboxes, expected.bboxes)
+        assert torch.equal(found.masks, expected.masks)
+
+
+@pytest.mark.parametrize(
+    'part', ['roi_head.mask_head', 'roi_head.mask_head.decoder', 'backbone', 'neck']
+)
+def test_checkpointed_parts_are_trained(part):
+    """mmengine's ``activation_checkpointing`` changes no loss and no gradient."""
+    gradients = []
+    for checkpointed in (False, True):
+        model = detector(PVD[1])
+        for step in model.roi_head.mask_head.decoder.steps:
+            torch.nn.init.normal_(step.association.conv_votes.weight)
+        if checkpointed:
+            turn_on_activation_checkpointing(model, part)
+        torch.manual_seed(0)
+        total(losses(model, batch(sample(SIZE, BOXES)))).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    torch.testing.assert_close(*gradients)
 
 
 def worker(rank, port):

@@ -201,7 +201,7 @@ def test_from_a_trained_mask_rcnn(kind, config, trained, tmp_path):
             'optim_wrapper.optimizer.lr': 0.0,
         },
     )
-    weights = torch.load(checkpoint, weights_only=True)['state_dict']
+    weights = torch.load(checkpoint)['state_dict']
     own = runner.model.state_dict()
     shared = [k for k in own if k in weights]
     new = [k for k in own if k not in weights]

@@ -3,6 +3,9 @@
 
 import pytest
 import torch
+from mmcv.ops import roi_align
+from mmdet.models.detectors import MaskRCNN
+from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 
@@ -202,6 +205,7 @@ def test_coarse_losses(name):
             TypeError,
             'must be a PVDMaskHead, but is a FCNMaskHead',
         ),
+        ({'roi_head.bbox_head': None}, TypeError, 'needs a bbox_head'),
         (
             {'roi_head.mask_head.num_classes': 4},
             ValueError,
@@ -255,10 +259,133 @@ def test_strides_that_do_not_fit():
         detector(FPN, **{'roi_head.mask_head.decoder.strides': [2, 1, 1, 2, 2, 2]})
 
 
-def test_a_detector_that_keeps_the_maps_to_itself():
-    model = detector(C4, type='MaskRCNN', **{'backbone.out_indices': (2,)})
+@pytest.mark.parametrize('name', PVD)
+def test_a_detector_that_keeps_the_maps_to_itself(name):
+    """When it is built: its neck or RPN would stumble over all the maps first."""
     with pytest.raises(TypeError, match="type='PVDMaskRCNN'"):
-        losses(model)
+        detector(name, type='MaskRCNN')
+    # boxes alone need none
+    detector(name, type='MaskRCNN', **{'roi_head.mask_head': None})
+
+    class Mine(MaskRCNN):
+        """Hands out what it likes."""
+
+        def extract_feat(self, batch_inputs):
+            maps = self.backbone(batch_inputs)
+            return self.neck(maps[-4:]) if self.with_neck else maps[-1:]
+
+    with pytest.raises(TypeError, match="type='PVDMaskRCNN'"):
+        losses(detector(name, type=Mine))
+
+
+@pytest.mark.parametrize('kind', ('StandardRoIHead', 'CascadeRoIHead'))
+def test_a_mask_head_in_another_roi_head(kind):
+    model = detector(FPN, type='MaskRCNN', **{'roi_head.mask_head': None})
+    mask_head = detector(FPN).roi_head.mask_head
+    if kind == 'StandardRoIHead':
+        head = StandardRoIHead.__new__(StandardRoIHead)
+        call = lambda rois: StandardRoIHead._mask_forward(head, x, rois)  # noqa: E731
+    else:
+        head = CascadeRoIHead.__new__(CascadeRoIHead)
+        call = lambda rois: CascadeRoIHead._mask_forward(head, 0, x, rois)  # noqa: E731
+    torch.nn.Module.__init__(head)
+    extractor = model.roi_head.bbox_roi_extractor
+    wrap = torch.nn.ModuleList if kind == 'CascadeRoIHead' else lambda parts: parts[0]
+    head.mask_roi_extractor, head.mask_head = wrap([extractor]), wrap([mask_head])
+    head.share_roi_extractor = False
+    x = [torch.randn(1, 16, s, s) for s in (24, 12, 6, 3)]
+    with pytest.raises(TypeError, match="roi_head=dict\\(type='PVDRoIHead'"):
+        call(bbox2roi([SIZES]))
+
+
+def test_features_of_another_side():
+    extractor = dict(
+        _delete_=True,
+        type='SingleRoIExtractor',
+        out_channels=16,
+        featmap_strides=[4, 8, 16, 32],
+        roi_layer=dict(type='RoIAlign', sampling_ratio=0, output_size=14),
+    )
+    with pytest.raises(ValueError, match='roi_feat_size=7 .* output_size=7.* has 14'):
+        detector(FPN, **{'roi_head.mask_roi_extractor': extractor})
+    # the features of a C4 detector are halved inside the RoI
+    extractor.update(out_channels=32, featmap_strides=[16])
+    extractor['roi_layer'] = dict(extractor['roi_layer'], output_size=7)
+    with pytest.raises(
+        ValueError, match='7 .* after the shared head .* output_size=14.* has 7'
+    ):
+        detector(C4, **{'roi_head.mask_roi_extractor': extractor})
+    extractor['roi_layer'] = dict(extractor['roi_layer'], output_size=(14, 7))
+    with pytest.raises(ValueError, match=r'output_size .* square, but got \(14, 7\)'):
+        detector(C4, **{'roi_head.mask_roi_extractor': extractor})
+    # the boxes' one is shared
+    with pytest.raises(ValueError, match='roi_feat_size=7 .* has 14'):
+        detector(
+            FPN,
+            **{
+                'roi_head.bbox_roi_extractor.roi_layer.output_size': 14,
+                'roi_head.bbox_head.roi_feat_size': 14,
+            },
+        )
+    model = detector(FPN)
+    primary = torch.randn(5, CLASSES, 14, 14)
+    with pytest.raises(ValueError, match=r'roi_feat_size=7 .* \(14, 14\)'):
+        model.roi_head.mask_head(primary, bbox2roi([SIZES]), 6, maps_of(model)[0])
+
+
+def test_sides_as_pairs():
+    """As mmdet takes them."""
+    model = detector(
+        FPN,
+        **{
+            'roi_head.mask_head.roi_feat_size': (7, 7),
+            'roi_head.mask_head.mask_size': (56, 56),
+            'train_cfg.rcnn.mask_size': (56, 56),
+        },
+    )
+    torch.manual_seed(0)
+    found = losses(model)['loss_mask']
+    model = detector(FPN)
+    torch.manual_seed(0)
+    assert found == losses(model)['loss_mask']
+    with pytest.raises(ValueError, match=r'mask_size .* square, but got \(56, 28\)'):
+        detector(FPN, **{'roi_head.mask_head.mask_size': (56, 28)})
+
+
+@pytest.mark.parametrize('shared', (True, False))
+def test_an_extractor_that_adds_up_all_levels(shared):
+    """RoIs start where their size says."""
+    generic = dict(
+        type='GenericRoIExtractor',
+        out_channels=16,
+        featmap_strides=[4, 8, 16, 32],
+        roi_layer=dict(type='RoIAlign', sampling_ratio=0, output_size=7),
+    )
+    key = 'bbox_roi_extractor' if shared else 'mask_roi_extractor'
+    model = stir(detector(FPN, **{f'roi_head.{key}': dict(generic, _delete_=True)}))
+    head = model.roi_head
+    x, _ = maps_of(model, batch(sample((256, 256), BOXES)))
+    rois = bbox2roi(
+        [torch.tensor([[10.0, 10, 230, 230], [3, 20, 113, 130], [40, 50, 70, 75]])]
+    )
+    with torch.no_grad():
+        found = head._mask_forward(x, rois)['mask_preds']
+        # the sum over the levels
+        pooled = sum(
+            roi_align(y, rois, 7, 1 / stride, 0, 'avg', True)
+            for y, stride in zip(x, (4, 8, 16, 32))
+        )
+        expected = head.mask_head(
+            class_activation(head.bbox_head, pooled),
+            rois,
+            torch.tensor([6, 5, 3]),  # cells of 31, 16 and 4 pixels
+            x.encoder,
+        )[0]
+    torch.testing.assert_close(found, expected)
+    result = losses(model.train())
+    result['loss_mask'].backward()
+    assert result['loss_mask'] > 0
+    assert all(p.grad is not None for p in head.mask_head.parameters())
 
 
 def test_boxes_alone():

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.torch_features import needs_half_autocast
 from pvd_mm.ops import (
     DynamicDeconv2d,
     DynamicDeconv2dPack,
@@ -291,7 +292,9 @@ def test_half_precision(backend, formulation, dtype):
         torch.testing.assert_close(mine.double(), truth, **tolerance)
 
 
-@pytest.mark.parametrize('dtype', (torch.bfloat16, torch.half))
+@pytest.mark.parametrize(
+    'dtype', [torch.bfloat16, pytest.param(torch.half, marks=needs_half_autocast)]
+)
 def test_autocast_does_what_conv_transpose2d_does(dtype):
     for source in (torch.float32, torch.float64):
         input, votes = make(dtype=source, requires_grad=True)
@@ -387,15 +390,55 @@ def test_upsample_layer_from_a_config():
     import pvd_mm.decoder  # noqa: F401 - registers it
 
     layer = build_upsample_layer(
-        dict(type='dynamic_deconv2d', channels=8, scale_factor=2, groups=2)
+        dict(type='pixel_voting', channels=8, scale_factor=2, groups=2)
     )
     assert isinstance(layer, DynamicDeconv2dPack)
+    assert layer.scale_factor == 2
     x = torch.randn(2, 8, 5, 5)
     expected = F.interpolate(x, size=(9, 9), mode='bilinear', align_corners=True)
     torch.testing.assert_close(layer(x)[..., :9, :9], expected)
     assert layer(x).shape == (2, 8, 10, 10)
-    bare = build_upsample_layer(dict(type='DynamicDeconv2d', stride=2))
-    assert bare(x, torch.randn(2, 9, 5, 5)).shape == (2, 8, 10, 10)
+
+
+def test_upsample_layer_in_a_model_that_initialises_its_convolutions():
+    """FPN's way to initialise is in ``init_cfg`` of a parent."""
+    from mmengine.model import BaseModule
+
+    class Neck(BaseModule):
+        def __init__(self):
+            super().__init__(dict(type='Xavier', layer='Conv2d', bias=1.0))
+            self.lateral = torch.nn.Conv2d(4, 8, 1)
+            self.upsample = DynamicDeconv2dPack(8, scale_factor=2)
+
+    neck = Neck()
+    neck.init_weights()
+    assert (neck.lateral.bias == 1).all() and (
+        neck.upsample.compress[0].bias == 1
+    ).all()
+    x = torch.randn(2, 8, 5, 5)
+    expected = F.interpolate(x, size=(9, 9), mode='bilinear', align_corners=True)
+    torch.testing.assert_close(neck.upsample(x)[..., :9, :9], expected)
+
+
+def test_names_that_are_taken_for_convolutions():
+    """What has "conv" in its name in mmengine's registry is built as a convolution, by
+    mmcv's own tests for one."""
+    from mmcv.cnn import build_conv_layer
+    from mmengine.registry import MODELS
+
+    import pvd_mm.decoder  # noqa: F401 - registers its layers
+
+    names = [
+        name
+        for name, module in MODELS.module_dict.items()
+        if 'conv' in name.lower() and 'Sparse' not in name and 'SubM' not in name
+    ]
+    assert {'Conv2d', 'deconv'} < set(names)
+    for name in names:
+        layer = build_conv_layer(
+            dict(type=name), in_channels=4, out_channels=8, kernel_size=3, dilation=2
+        )
+        assert (layer.in_channels, layer.out_channels) == (4, 8)
 
 
 BAD = [

@@ -8,11 +8,20 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.autograd import forward_ad
-from torch.export import Dim
-from torch.func import grad, jacfwd, jacrev, jvp, vmap
+from torch.func import functionalize, grad, hessian, jacfwd, jacrev, jvp, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
+from helpers.torch_features import (
+    Dim,
+    needs_automatic_sizes,
+    needs_dynamic_compile,
+    needs_export,
+    needs_opcheck,
+    needs_stack_of_transforms,
+    needs_vmap_of_operators,
+)
 from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.ops import (
     compatibility,
@@ -45,6 +54,7 @@ def make(n=2, c=4, h=3, w=5, groups=1, dtype=torch.float64):
     )
 
 
+@needs_opcheck
 @formulations
 @pytest.mark.parametrize('backend', HERE)
 @pytest.mark.parametrize('layout', (torch.contiguous_format, torch.channels_last))
@@ -137,6 +147,155 @@ def test_forward_mode(formulation, needs):
     assert torch.autograd.gradgradcheck(run, wanted, check_fwd_over_rev=True)
 
 
+@formulations
+@pytest.mark.parametrize('backend', HERE)
+def test_nested_derivatives(backend, formulation):
+    """All of torch's second derivatives, forward over reverse among them, and many
+    gradients at a time: against those of a transposed convolution, which a voting of
+    groups of one channel is at one pixel."""
+
+    def ours(input, votes):
+        output = dynamic_deconv2d(
+            input,
+            votes,
+            stride=2,
+            groups=2,
+            formulation=formulation,
+            backend=backend,
+        )
+        return output.pow(3)
+
+    def torchs(input, votes):
+        weight = votes.reshape(2, 1, 3, 3)
+        if formulation == 'factored':  # every pixel takes M of the single source
+            input, weight = torch.ones_like(input), weight * input.reshape(2, 1, 1, 1)
+        return F.conv_transpose2d(
+            input, weight, stride=2, padding=1, output_padding=1, groups=2
+        ).pow(3)
+
+    maps = make(1, 2, 1, 1, groups=2)
+    leaves = tuple(x.clone().requires_grad_() for x in maps)
+    functional = torch.autograd.functional
+    losses = [lambda *maps, f=f: f(*maps).sum() for f in (ours, torchs)]
+    expected = functional.hessian(losses[1], maps)
+    by = (0, 1)
+    forward = dict(vectorize=True, outer_jacobian_strategy='forward-mode')
+    for found in (
+        functional.hessian(losses[0], maps),
+        functional.hessian(losses[0], maps, vectorize=True),
+        functional.hessian(losses[0], maps, **forward),
+        hessian(losses[0], by)(*maps),
+        jacfwd(grad(losses[0], by), by)(*maps),
+        jacrev(jacfwd(losses[0], by), by)(*maps),
+    ):
+        torch.testing.assert_close(found, expected)
+    found, expected = (jvp(grad(loss, by), maps, maps)[1] for loss in losses)
+    torch.testing.assert_close(found, expected)
+
+    expected = functional.jacobian(torchs, maps)
+    for strategy in ('forward-mode', 'reverse-mode'):
+        found = functional.jacobian(ours, maps, vectorize=True, strategy=strategy)
+        torch.testing.assert_close(found, expected)
+    many = torch.randn(3, 1, 2, 2, 2, dtype=torch.float64)
+    found, expected = (
+        torch.autograd.grad(f(*leaves), leaves, many, is_grads_batched=True)
+        for f in (ours, torchs)
+    )
+    torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradgradcheck(ours, leaves, check_fwd_over_rev=True)
+    assert torch.autograd.gradcheck(
+        ours,
+        leaves,
+        check_forward_ad=True,
+        check_batched_grad=True,
+        check_batched_forward_grad=True,
+    )
+
+
+@formulations
+def test_functionalize(formulation):
+    """By itself, and of a gradient, which torch can't do with the derivatives of a
+    ``torch.autograd.Function``."""
+    maps = make(groups=2)
+
+    def run(*maps):
+        return dynamic_deconv2d(*maps, stride=2, groups=2, formulation=formulation)
+
+    def loss(*maps):
+        return run(*maps).square().sum()
+
+    torch.testing.assert_close(functionalize(run)(*maps), run(*maps))
+    expected = grad(loss, (0, 1))(*maps)
+    torch.testing.assert_close(grad(functionalize(loss), (0, 1))(*maps), expected)
+
+
+@needs_stack_of_transforms
+def test_functionalize_a_gradient():
+    maps = make()
+
+    def loss(*maps):
+        return dynamic_deconv2d(*maps, stride=2).square().sum()
+
+    by = (0, 1)
+    found = functionalize(grad(loss, by))(*maps)
+    torch.testing.assert_close(found, grad(loss, by)(*maps))
+
+
+def test_vmap_over_nothing():
+    """As many as there are, or of as many as there are: none."""
+
+    def loss(*maps):
+        return dynamic_deconv2d(*maps, stride=2).sum()
+
+    for sizes in ((0, 2), (3, 0)):
+        maps = torch.rand(*sizes, 4, 3, 5), torch.rand(*sizes, 9, 3, 5)
+        result = vmap(lambda *maps: dynamic_deconv2d(*maps, stride=2))(*maps)
+        assert result.shape == (*sizes, 4, 6, 10)
+        grads = vmap(grad(loss, (0, 1)))(*maps)
+        assert [x.shape for x in grads] == [x.shape for x in maps]
+
+
+@needs_vmap_of_operators
+def test_vmap_of_the_operator():
+    maps = [torch.randn(3, *x.shape, dtype=x.dtype) for x in make()]
+    rest = 3, 2, 1, (6, 10), 1, 'exact', 'auto'
+    found = vmap(lambda *maps: forward_op(*maps, *rest))(*maps)
+    each = [dynamic_deconv2d(*pair, stride=2) for pair in zip(*maps)]
+    torch.testing.assert_close(found, torch.stack(each))
+    top = torch.randn_like(found)
+    found = vmap(lambda *maps: backward_op(*maps, *rest, (True, True)))(top, *maps)
+    each = [backward_op(*three, *rest, (True, True)) for three in zip(top, *maps)]
+    for one, all_of_it in zip(zip(*each), found):
+        torch.testing.assert_close(all_of_it, torch.stack(one))
+
+
+@pytest.mark.parametrize('backend', HERE)
+@pytest.mark.parametrize('stride', (1, 2))
+def test_strides_are_those_of_a_transposed_convolution(backend, stride):
+    """Also where a map is in two formats at once, having one channel or pixel; its
+    gradient's, too."""
+
+    def layouts(x):
+        yield x
+        yield x.contiguous(memory_format=torch.channels_last)
+        if x.size(1) > 1:  # some channels of a map
+            more = torch.cat([x, x], 1).contiguous(memory_format=torch.channels_last)
+            yield more[:, : x.size(1)]
+
+    sizes = itertools.product((1, 2), (1, 3), (1, 4), (1, 5))
+    for input in itertools.chain.from_iterable(layouts(torch.rand(x)) for x in sizes):
+        size = input.shape
+        weight = torch.rand(size[1], 1, 3, 3)
+        expected = F.conv_transpose2d(
+            input, weight, None, stride, 1, stride - 1, groups=size[1]
+        )
+        votes = torch.rand(size[0], 9, *size[2:])
+        found = dynamic_deconv2d(input, votes, stride=stride, backend=backend)
+        assert found.stride() == expected.stride(), (size, input.stride())
+        meta = dynamic_deconv2d(input.to('meta'), votes.to('meta'), stride=stride)
+        assert meta.stride() == expected.stride()
+
+
 def test_tangents_without_gradients():
     """They are not lost where no gradient is asked for, nor silently by a
     compiler, which has no forward mode of the op."""
@@ -222,7 +381,9 @@ def pyramid_model():
     return Model()
 
 
-@pytest.mark.parametrize('dynamic', (False, True))
+@pytest.mark.parametrize(
+    'dynamic', [False, pytest.param(True, marks=needs_dynamic_compile)]
+)
 def test_compiled_decoder_has_no_graph_break(dynamic):
     """Forward and backward, ahead of time (inductor's C++ is not the point
     here, and compiling it is slow)."""
@@ -249,22 +410,51 @@ def test_compiled_by_inductor():
 
 
 @pytest.mark.parametrize(
-    'size',
-    [
-        {2: Dim.AUTO, 3: Dim.AUTO},
-        {2: 8 * Dim('h', min=2, max=512), 3: 8 * Dim('w', min=2, max=512)},
-    ],
+    'automatic', [pytest.param(True, marks=needs_automatic_sizes), False]
 )
-def test_exported_decoder(size):
+@needs_export
+def test_exported_decoder(automatic):
+    sides = [Dim.AUTO] * 2 if automatic else [8 * Dim(x, min=2, max=512) for x in 'hw']
     model = pyramid_model().eval()
     program = torch.export.export(
-        model, (torch.randn(1, 3, 32, 48),), dynamic_shapes=(size,)
+        model,
+        (torch.randn(1, 3, 32, 48),),
+        dynamic_shapes=({2: sides[0], 3: sides[1]},),
     )
     targets = {str(node.target) for node in program.graph.nodes}
     assert 'pvd_mm.dynamic_deconv2d.default' in targets
     for other in ((32, 48), (64, 40)):
         x = torch.randn(1, 3, *other)
         torch.testing.assert_close(program.module()(x), model(x))
+
+
+@formulations
+@pytest.mark.parametrize('given', (False, True))
+@pytest.mark.parametrize('stride', (1, 2, 3))
+def test_traced(stride, given, formulation):
+    """The output's size follows the maps', or that of another map."""
+
+    def run(input, votes, finer):
+        return dynamic_deconv2d(
+            input,
+            votes,
+            stride=stride,
+            output_size=finer.shape[2:] if given else None,
+            formulation=formulation,
+        )
+
+    def example(n, h, w):
+        finer = torch.rand(n, 1, h * stride, w * stride - (stride > 1))
+        return torch.rand(n, 4, h, w), torch.rand(n, 9, h, w), finer
+
+    traced = torch.jit.trace(run, example(1, 5, 6), check_trace=False)
+    assert 'pvd_mm::dynamic_deconv2d' in str(traced.graph)
+    maps = [x.requires_grad_() for x in example(2, 9, 7)]
+    results = []
+    for function in (traced, run):
+        output = function(*maps)
+        results.append((output, *torch.autograd.grad(output.square().sum(), maps[:2])))
+    torch.testing.assert_close(*results)
 
 
 def test_standard_operators():
@@ -327,7 +517,7 @@ def test_mmengine_counts_it(formulation):
 
 
 def test_variable_overrules_auto_and_argument_the_variable(monkeypatch):
-    here = (torch.device('cpu'), torch.float32)
+    here = (torch.device('cpu'), torch.float32, 'exact')
     monkeypatch.setenv(VARIABLE, 'reference')
     assert get_backend('auto', *here) is load('reference')
     assert get_backend('matrix', *here) is load('matrix')

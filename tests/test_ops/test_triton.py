@@ -19,13 +19,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers.fresh import fresh_pythons
 from helpers.op_results import compare
-from pvd_mm.ops import checks
-from pvd_mm.ops.backends import reference
+from pvd_mm.ops import checks, dynamic_deconv2d
+from pvd_mm.ops.backends import reference, self_check
 
-pytest.importorskip('triton', reason='triton is not installed')
+triton = pytest.importorskip('triton', reason='triton is not installed')
 
 from pvd_mm.ops.backends import triton as backend  # noqa: E402
+
+if not hasattr(backend, '_forward'):
+    reason = backend.why_not(torch.device('cuda'), torch.float32)
+    pytest.skip(reason, allow_module_level=True)
 
 FORMULATIONS = ('exact', 'factored')
 DTYPES = (torch.float32, torch.float64, torch.half, torch.bfloat16)
@@ -232,6 +237,35 @@ def check_tiles_change_no_bit(formulation):
         assert all(map(torch.equal, result, results[0]))
 
 
+def examine(dtype, formulation):
+    return self_check._check(backend, torch.device('cpu'), dtype, formulation)
+
+
+@pytest.mark.parametrize(('dtype', 'formulation'), list(zip(DTYPES, FORMULATIONS * 2)))
+def check_self_check(dtype, formulation):
+    assert examine(dtype, formulation) is None
+
+
+def check_self_check_of_a_wrong_kernel(monkeypatch):
+    """One that gets something else to read, at stride 2 alone."""
+
+    class Misled:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            def launch(grad, *args, **options):
+                factor = 1.001 if grad.shape[2:] == (6, 10) else 1
+                return self.kernel[grid](factor * grad, *args, **options)
+
+            return launch
+
+    for name in ('_backward', '_plain_input_grad'):
+        monkeypatch.setattr(backend, name, Misled(getattr(backend, name)))
+    said = examine(torch.float32, 'exact')
+    assert 'the gradient by input at stride 2 is wrong in' in said
+
+
 def far_apart(tensor, strides):
     """``tensor`` in memory far larger than what it holds, of which only the
     pages that are touched come to exist."""
@@ -323,6 +357,19 @@ class Compiler:
         return 0
 
 
+def use_compiler(monkeypatch, cache):
+    """Compile for a GPU that need not be there, into an empty folder."""
+    driver = triton.runtime.driver  # has `active` until 3.3, `_active` since 3.4
+    active = '_active' if hasattr(driver, '_active') else 'active'
+    monkeypatch.setattr(driver, active, Compiler())
+    monkeypatch.setenv('TRITON_CACHE_DIR', str(cache))
+
+
+@triton.jit
+def refused(x):
+    triton.language.static_assert(False, 'broken on purpose')
+
+
 class Allocations(TorchDispatchMode):
     """Which operators of torch run."""
 
@@ -341,8 +388,6 @@ class Allocations(TorchDispatchMode):
 def test_every_kernel_compiles(formulation, plain, tmp_path, monkeypatch):
     """For a GPU that need not be there; and the results are all that is
     allocated, in both memory formats."""
-    import triton
-
     run = triton.JITFunction.run
     kernels = []
 
@@ -352,11 +397,10 @@ def test_every_kernel_compiles(formulation, plain, tmp_path, monkeypatch):
         kernels.append(self.fn.__name__)
 
     monkeypatch.setattr(triton.JITFunction, 'run', compile_only)
-    monkeypatch.setenv('TRITON_CACHE_DIR', str(tmp_path))
-    monkeypatch.setattr(triton.runtime.driver, '_active', Compiler())
+    use_compiler(monkeypatch, tmp_path)
     expected = (
         ['_plain_forward', '_plain_input_grad', '_plain_votes_grad']
-        if plain
+        if plain or backend._VERSION < (3, 3)
         else ['_forward', '_backward']
     )
     for stride, layout in ((2, 'contiguous'), (1, 'channels_last')):
@@ -379,6 +423,53 @@ def test_every_kernel_compiles(formulation, plain, tmp_path, monkeypatch):
         assert allocations.names == ['empty'] * 3
         backend.backward(*case, (True, False), plain=plain)
         backend.backward(*case, (False, True), plain=plain)
+
+
+@compiled
+def test_self_check_of_a_kernel_that_does_not_compile(tmp_path, monkeypatch):
+    class Refused:
+        def __getitem__(self, grid):
+            return lambda *args, **options: refused[grid](1)
+
+    use_compiler(monkeypatch, tmp_path)
+    for name in ('_forward', '_plain_forward'):
+        monkeypatch.setattr(backend, name, Refused())
+    said = examine(torch.float32, 'exact')
+    assert 'CompilationError: ' in said or 'CompileTimeAssertionFailure: ' in said
+    assert 'broken on purpose' in said
+
+
+@compiled
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_self_check_of_a_kernel_that_does_not_run():
+    """No driver will have tensors of the CPU."""
+    assert 'Error: ' in examine(torch.float32, 'exact')
+
+
+@on_a_gpu
+@pytest.mark.parametrize('dtype', DTYPES)
+@pytest.mark.parametrize('formulation', FORMULATIONS)
+def test_self_check_on_a_gpu(dtype, formulation):
+    device = torch.device('cuda', torch.cuda.current_device())
+    assert self_check._check(backend, device, dtype, formulation) is None
+
+
+@on_a_gpu
+def test_self_check_and_graph_capture_on_a_gpu(monkeypatch):
+    """It waits until the capture is over; the graph holds the op and no more."""
+    monkeypatch.setattr(self_check, '_problems', {})
+    maps = torch.rand(1, 2, 3, 3, device='cuda'), torch.rand(1, 9, 3, 3, device='cuda')
+    expected = dynamic_deconv2d(*maps, backend='matrix')
+    backend.forward(*maps, checks.Geometry(3, 1, 1, (3, 3), 1), 'exact')  # compiles
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = dynamic_deconv2d(*maps)
+    assert not self_check._problems
+    graph.replay()
+    torch.testing.assert_close(output, expected)
+    dynamic_deconv2d(*maps)
+    assert list(self_check._problems.values()) == [None]
 
 
 @on_a_gpu
@@ -440,15 +531,26 @@ def test_why_not():
     assert backend.why_not(torch.device('cuda'), torch.bfloat16) is None
 
 
-def test_without_triton():
-    """The module can be imported, and says what is missing."""
-    code = (
-        'import sys; sys.modules["triton"] = None\n'
-        'import torch\n'
-        'from pvd_mm.ops.backends import triton\n'
-        'print(triton.why_not(torch.device("cuda"), torch.float32))\n'
-    )
-    result = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, check=True
-    )
-    assert 'triton is not installed' in result.stdout
+def test_without_triton_and_with_old_ones():
+    """The module can be imported, and says what is missing. A Triton before 3.0 is
+    shown no kernel: 2.1 refuses their decorators, with an error that is no
+    ImportError; one before 3.3 is given no fused kernel."""
+    expected = {
+        'sys.modules["triton"] = None': 'triton is not installed (import of',
+        'triton.__version__ = "2.1.0"': 'triton 2.1.0 is older than 3.0',
+        'triton.__version__ = "3.2.0"': 'None, fused: False',
+        'triton.__version__ = "3.10.0+git"': 'None, fused: True',
+    }
+    code = """
+import sys, torch, triton
+BEFORE
+from pvd_mm.ops.backends import triton as backend
+from pvd_mm.ops.checks import Geometry
+print(backend.why_not(torch.device("cuda"), torch.float32), end=', fused: ')
+if backend._PROBLEM is None:
+    print(backend._fits_registers(Geometry(3, 1, 1, (3, 3), 1)))
+assert hasattr(backend, "_forward") == (backend._PROBLEM is None)
+"""
+    said = fresh_pythons(*(code.replace('BEFORE', before) for before in expected))
+    for text, words in zip(said, expected.values()):
+        assert text.startswith(words)

@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-import pvd_mm.semantic  # noqa: F401
+from pvd_mm.semantic import PVDResNet
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -17,7 +17,8 @@ def _scope():
 
 
 def build(**cfg):
-    return MODELS.build(dict(type='PVDResNet', base_channels=8, stem_channels=8, **cfg))
+    narrow = dict(type='PVDResNet', base_channels=8, stem_channels=8)
+    return MODELS.build({**narrow, **cfg})
 
 
 @pytest.mark.parametrize('depth', BLOCKS)
@@ -104,23 +105,63 @@ def test_handed_out_maps_are_not_changed_later():
             assert torch.equal(found, z)
 
 
-def test_fewer_stages_and_bad_arguments():
-    assert (
-        len(
-            build(
-                depth=18,
-                num_stages=3,
-                strides=(1, 2, 2),
-                dilations=(1, 1, 1),
-                out_indices=(0, 1, 2),
-            )(torch.randn(1, 3, 32, 32))
-        )
-        == 4
-    )
+@pytest.mark.parametrize('kind', ('PVDResNet', 'PVDResNetV1c'))
+@pytest.mark.parametrize('number', (1, 2, 3))
+def test_fewer_stages(kind, number):
+    """All that has an entry for each stage follows; given or not."""
+    maps = build(type=kind, depth=18, num_stages=number)(torch.randn(1, 3, 32, 32))
+    assert [z.size(-1) for z in maps] == [8, 8, 4, 2][: number + 1]
+    maps = build(
+        type=kind,
+        depth=18,
+        num_stages=number,
+        strides=(2, 1, 1)[:number],
+        dilations=[1] * number,
+    )(torch.randn(1, 3, 32, 32))
+    assert [z.size(-1) for z in maps] == [8, 4, 4, 4][: number + 1]
+
+
+@pytest.mark.parametrize('granularity', ('block', 'stage'))
+def test_which_maps_are_those_of_the_original(granularity):
+    ours = build(depth=50, granularity=granularity)
+    original = build(type='ResNet', depth=50)
+    original.load_state_dict(ours.state_dict())
+    ours.eval()
+    original.eval()
+    image = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        maps, expected = ours(image), original(image)
+    assert len(ours.stage_indices) == len(expected)
+    for index, stage in zip(ours.stage_indices, expected):
+        assert torch.equal(maps[index], stage)
+
+
+def test_checkpointed_blocks_are_trained():
+    gradients = []
+    for with_cp in (False, True):
+        torch.manual_seed(0)
+        model = build(depth=18, granularity='block', with_cp=with_cp).double()
+        image = torch.randn(2, 3, 32, 32, dtype=torch.double)
+        sum(z.square().mean() for z in model(image)).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    torch.testing.assert_close(*gradients)
+
+
+def test_bad_arguments():
     for arguments, message in (
         (dict(granularity='layer'), "granularity must be one of.*'layer'"),
         (dict(finest_stride=8), 'finest_stride must be one of.*8'),
-        (dict(out_indices=(0, 2)), r'out_indices must be \(0, 1, 2, 3\)'),
+        (dict(out_indices=(0, 2)), r'out_indices must have .*=4 .* \(0, 2\)'),
+        (dict(out_indices=(0, 1, 3, 2)), r'out_indices must be \(0, 1, 2, 3\)'),
+        (dict(num_stages=5), 'num_stages must be one of.*5'),
+        (
+            dict(num_stages=3, strides=(1, 2, 2, 2)),
+            r'strides must have .* num_stages=3 .* got \(1, 2, 2, 2\)',
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             build(depth=18, **arguments)
+    # by position as by keyword
+    with pytest.raises(ValueError, match=r'out_indices must have .* but got \(0, 1\)'):
+        PVDResNet(18, 3, 64, 64, 4, (1, 2, 2, 2), (1, 1, 1, 1), (0, 1))
+    assert PVDResNet(18, 3, 8, 8, 2).out_channels == [8, 8, 16]

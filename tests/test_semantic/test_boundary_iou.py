@@ -90,6 +90,19 @@ def test_perfect_prediction_scores_100():
     assert got == {'mBoundaryIoU': 100.0}
 
 
+@pytest.mark.parametrize('dtype', ['float16', 'float32', 'float64', 'bool', 'int8'])
+def test_whole_numbers_are_labels(dtype):
+    """Whatever their type is: a head with one output channel predicts floats."""
+    truth, pred = square(30, 10, 10, 10), square(30, 10, 11, 10)
+    expected = evaluate([(pred, truth)], ('a', 'b'))
+    assert evaluate([(pred.astype(dtype), truth)], ('a', 'b')) == expected
+    if dtype not in ('bool', 'int8'):
+        truth = truth.astype(dtype)
+        truth[:5] = 255
+        found = evaluate([(pred, truth)], ('a', 'b'))
+        assert found == evaluate([(pred, truth.astype(int))], ('a', 'b'))
+
+
 @pytest.mark.parametrize('ratio', [0.01, 0.05, 0.12])
 @pytest.mark.parametrize('with_ignored', [False, True])
 def test_against_definition(ratio, with_ignored):
@@ -187,8 +200,11 @@ def test_refuses_mistakes():
         evaluate([(np.where(good, 7, 0), good)], ('a', 'b'))
     with pytest.raises(ValueError, match='ground truth holds'):
         evaluate([(good, np.where(good, 7, 0))], ('a', 'b'))
-    with pytest.raises(ValueError, match='float'):
-        evaluate([(good.astype('f4'), good)], ('a', 'b'))
+    for wrong, values in ((0.5, r'\[0.5\]'), (np.nan, r'\[nan\]')):
+        with pytest.raises(ValueError, match=f'prediction holds float32.* {values}'):
+            evaluate([(good.astype('f4') * wrong, good)], ('a', 'b'))
+    with pytest.raises(ValueError, match=r'ground truth holds the values \[7\]'):
+        evaluate([(good, good * 7.0)], ('a', 'b'))
     with pytest.raises(ValueError, match="report_classes names .'pole'"):
         evaluate([(good, good)], ('a', 'b'), report_classes=['pole'])
     metric = BoundaryIoUMetric()

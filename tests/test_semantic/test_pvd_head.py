@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
+from mmengine.runner import turn_on_activation_checkpointing
 from mmengine.structures import PixelData
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.registry import MODELS
@@ -227,6 +228,90 @@ def test_binary_segmentation():
     assert set(sample.pred_sem_seg.data.unique().tolist()) <= {0, 1}
 
 
+def test_accuracy_of_binary_segmentation():
+    """Of what is predicted: 100 % of a perfect prediction."""
+    head = segmentor(
+        head=dict(
+            num_classes=2,
+            out_channels=1,
+            threshold=0.7,
+            loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=True),
+        )
+    ).decode_head
+    samples = batch()['data_samples']
+    for sample in samples:
+        sample.gt_sem_seg.data[sample.gt_sem_seg.data < 255] %= 2
+    labels = torch.stack([s.gt_sem_seg.data for s in samples])
+    # probabilities of 0.73 and 0.62, on both sides of the threshold
+    logits = torch.where(labels == 1, 1.0, 0.5)
+    assert head.loss_by_feat(logits, samples)['acc_seg'] == 100
+    known = labels != 255
+    share = 100 * (labels[known] == 0).float().mean()
+    result = head.loss_by_feat(torch.full_like(logits, 0.5), samples)['acc_seg']
+    torch.testing.assert_close(result, share[None])
+
+
+@pytest.mark.parametrize('side', range(32, 352, 16))
+def test_a_pyramid_that_rounds_down(side):
+    """As ViTs have it: what UPerHead takes, at every size."""
+    model = segmentor(head=dict(in_channels=[8] * 4))
+    model.neck = MODELS.build(
+        dict(type='Feature2Pyramid', embed_dim=8, norm_cfg=dict(type='BN'))
+    )
+    model.backbone = torch.nn.Conv2d(3, 8, 16, 16)
+    head = model.decode_head
+    maps = model.neck([model.backbone(torch.randn(2, 3, side, side))] * 4)
+    assert head.decoder.strides_of(maps) == [2, 2, 2]
+    for step in head.decoder.steps:
+        step.fuse.weight.data.zero_()
+    top = torch.ones(2, CLASSES, *maps[3].shape[2:])
+    decoded = head.decoder(maps, top)[0]
+    assert decoded.shape[2:] == maps[0].shape[2:] == (side // 4,) * 2
+    # the rows and columns beyond the coarsest map's are not lost
+    assert decoded.min() >= 0.25**3
+
+
+@pytest.mark.parametrize(
+    'part', ['decode_head', 'decode_head.decoder', 'backbone', 'backbone.layer1']
+)
+def test_checkpointed_parts_are_trained(part):
+    """mmengine's ``activation_checkpointing`` changes no loss and no gradient."""
+    results = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        model = segmentor().double()
+        for step in model.decode_head.decoder.steps:
+            torch.nn.init.normal_(step.association.conv_votes.weight)
+        if checkpointed:
+            turn_on_activation_checkpointing(model, part)
+        data = model.data_preprocessor(batch(), training=True)
+        data['inputs'] = data['inputs'].double()
+        loss = model(**data, mode='loss')['decode.loss_ce']
+        loss.backward()
+        results.append([loss, {n: p.grad for n, p in model.named_parameters()}])
+    torch.testing.assert_close(*results)
+    for name, gradient in results[1][1].items():
+        assert 'conv_votes' not in name or gradient.any(), name
+
+
+def test_a_copy_of_a_checkpointed_model_is_its_own():
+    """As mmengine's EMA hook makes: it must not run the weights of the other."""
+    model = segmentor()
+    turn_on_activation_checkpointing(model, 'decode_head.decoder')
+    average = copy.deepcopy(model)
+    for parameter in average.decode_head.decoder.parameters():
+        parameter.data.add_(1)
+    data = model.data_preprocessor(batch(), training=False)
+    plain = segmentor()
+    plain.load_state_dict(average.state_dict())
+    for one in (model, average, plain):
+        one.eval()
+    with torch.no_grad():
+        found = average(**data, mode='tensor')
+        torch.testing.assert_close(found, plain(**data, mode='tensor'))
+        assert not torch.allclose(found, model(**data, mode='tensor'))
+
+
 def test_slide_inference():
     model = segmentor(test_cfg=dict(mode='slide', crop_size=(64, 64), stride=(40, 40)))
     (sample,) = predict(model, batch((100, 130), 1))
@@ -426,6 +511,24 @@ def test_coarse_losses(head):
     torch.testing.assert_close(result['decode.loss_ce_4'], expected)
 
 
+def test_labels_of_coarse_maps_that_were_rounded_down():
+    """Pixel i of y_l lies on pixel 2^l·i of y_0, whatever their sizes are."""
+    head = segmentor(head=dict(in_channels=[4] * 4, coarse_loss_weight=1)).decode_head
+    maps = [torch.randn(2, 4, side, side + 1) for side in (22, 11, 5, 2)]
+    data = batch((22, 23))['data_samples']
+    decoded = head.eval()._decode(maps)
+    found = head.loss(maps, data, None)
+    labels = torch.stack([sample.gt_sem_seg.data[0] for sample in data])
+    for level, y in enumerate(decoded):
+        own = labels[:, :: 2**level, :: 2**level][:, : y.size(2), : y.size(3)]
+        expected = torch.nn.functional.cross_entropy(
+            y, own, ignore_index=255, reduction='none'
+        ).mean()
+        torch.testing.assert_close(
+            found[f'loss_ce_{level}' if level else 'loss_ce'], expected
+        )
+
+
 def test_refuses_a_negative_weight():
     with pytest.raises(ValueError, match='coarse_loss_weight must not be'):
         segmentor(head=dict(coarse_loss_weight=-1))
@@ -438,16 +541,29 @@ def test_context_of_a_single_image():
     assert torch.isfinite(result['decode.loss_ce'])
 
 
-def test_losses_at_the_labels_size_are_those_of_mmseg():
-    """Interpolation to the same size is the identity; it is left out."""
+@pytest.mark.parametrize('align_corners', (False, True))
+@pytest.mark.parametrize('ignored', (False, True))
+@pytest.mark.parametrize('finest_stride, stem', [(1, [3, 8]), (4, [])])
+def test_losses_are_those_of_mmseg(finest_stride, stem, ignored, align_corners):
+    """At the labels' size, where interpolation is left out, and at another; also
+    where all pixels are to be ignored."""
     model = segmentor(
-        dict(finest_stride=1),
+        dict(finest_stride=finest_stride),
         dict(
-            in_channels=[3, 8, 8, 8, 16, 32, 64],
+            in_channels=[*stem, 8, 8, 16, 32, 64],
+            align_corners=align_corners,
             sampler=dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100),
+            loss_decode=[
+                dict(type='CrossEntropyLoss', loss_name='loss_ce'),
+                dict(type='CrossEntropyLoss', loss_name='loss_ce', loss_weight=0.5),
+            ],
         ),
     )
-    data = model.data_preprocessor(batch(), training=True)
+    data = batch()
+    if ignored:
+        for sample in data['data_samples']:
+            sample.gt_sem_seg.data[:] = 255
+    data = model.data_preprocessor(data, training=True)
     logits = model.decode_head(model.backbone(data['inputs']))
     ours = model.decode_head.loss_by_feat(logits, data['data_samples'])
     theirs = BaseDecodeHead.loss_by_feat(

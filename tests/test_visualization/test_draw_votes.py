@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from helpers.commands import tool
@@ -23,11 +24,15 @@ def chain_gradients(votes, pixel, sizes, strides, k, groups, formulation, channe
     top = torch.randn(1, 2 * groups, *sizes[-1], dtype=torch.double)
     maps = [top.requires_grad_()]
     for level in reversed(range(len(votes))):
+        # where the encoder has rounded down
+        grow = [0, 0]
+        for fine, coarse in zip(sizes[level], sizes[level + 1]):
+            grow[:0] = [0, max(0, -(-fine // strides[level]) - coarse)]
         maps.insert(
             0,
             dynamic_deconv2d(
-                maps[0],
-                votes[level].double(),
+                F.pad(maps[0], grow[:4], mode='replicate'),
+                F.pad(votes[level].double(), grow[:4], mode='replicate'),
                 k,
                 strides[level],
                 output_size=sizes[level],
@@ -54,6 +59,7 @@ def check(votes, pixel, sizes, strides, k, groups, formulation):
 
 @pytest.mark.parametrize('formulation', ['exact', 'factored'])
 @pytest.mark.parametrize('groups', [1, 2])
+@pytest.mark.parametrize('up', [True, False])
 @pytest.mark.parametrize(
     'size, strides, k',
     [
@@ -65,11 +71,18 @@ def check(votes, pixel, sizes, strides, k, groups, formulation):
         ((4, 3), (1,), 1),
     ],
 )
-def test_weights_are_the_gradient_of_the_chain(size, strides, k, groups, formulation):
+def test_weights_are_the_gradient_of_the_chain(
+    size, strides, k, up, groups, formulation
+):
     torch.manual_seed(0)
     sizes = [size]
     for stride in strides:
-        sizes.append(tuple(-(-side // stride) for side in sizes[-1]))
+        sizes.append(
+            tuple(
+                -(-side // stride) if up else max(1, side // stride)
+                for side in sizes[-1]
+            )
+        )
     votes = [torch.randn(1, groups * k * k, *side) for side in sizes[1:]]
     for pixel in ((0, 0), (size[0] - 1, size[1] - 1), (size[0] // 2, 1)):
         found = check(votes, pixel, sizes, strides, k, groups, formulation)

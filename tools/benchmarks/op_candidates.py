@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pvd_mm.ops import dynamic_deconv2d, standard_operators
-from pvd_mm.ops.backends import BACKENDS, load
+from pvd_mm.ops.backends import BACKENDS, why_not
 from pvd_mm.ops.checks import FORMULATIONS, Geometry
 
 KERNEL_SIZE = 3
@@ -300,12 +300,12 @@ _PEERS = dict(
 PEERS = tuple(_PEERS)
 
 
-def _why_not(name: str, case: _Case) -> str | None:
+def _why_not(name: str, case: _Case, formulation: str) -> str | None:
     """Why a candidate cannot run here, if it cannot."""
     if name == 'triton' and os.environ.get('TRITON_INTERPRET', '0') != '0':
         return "TRITON_INTERPRET is set, and an interpreter's speed says nothing"
     if name in BACKENDS:
-        return load(name).why_not(case.device, case.dtype)
+        return why_not(name, case.input.device, case.dtype, formulation)
     if name == 'carafe' and case.device.type != 'cuda':
         return 'it runs on GPUs alone'
     return None
@@ -362,7 +362,7 @@ def make_candidates(
             continue
         make = _PEERS.get(name) or partial(_backend, name)
         try:
-            reason = _why_not(name, case)
+            reason = _why_not(name, case, settings.formulation)
             if reason is None:
                 candidates.append(make(case, settings))
         except Exception as error:

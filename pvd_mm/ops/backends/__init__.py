@@ -17,12 +17,14 @@ A further one is a further file and a further name in ``BACKENDS``.
 import functools
 import importlib
 import os
+import threading
 import warnings
 from types import ModuleType
 
 import torch
 
 from ..checks import check_choice
+from .self_check import find_problem
 
 #: A module of this package each, imported when it is first asked for.
 BACKENDS = ('cpp', 'triton', 'matrix', 'reference')
@@ -32,6 +34,13 @@ FASTEST = {'cpu': 'cpp', 'cuda': 'triton'}
 
 #: Names what 'auto' means; an argument has precedence.
 VARIABLE = 'PVD_MM_BACKEND'
+_VARIABLE_IN_WORDS = f'environment variable {VARIABLE}'
+
+#: Those that are compiled on the user's machine: compared with matrix first.
+SELF_CHECKED = ('triton',)
+
+_warned = set()
+_lock = threading.Lock()
 
 
 def check_backend(name: str) -> None:
@@ -43,7 +52,9 @@ def check_backend(name: str) -> None:
     check_choice('backend', name, ('auto', *BACKENDS))
 
 
-def get_backend(name: str, device: torch.device, dtype: torch.dtype) -> ModuleType:
+def get_backend(
+    name: str, device: torch.device, dtype: torch.dtype, formulation: str
+) -> ModuleType:
     """The backend to run on tensors of this device and dtype.
 
     'auto' is what the environment variable ``PVD_MM_BACKEND`` names, or else
@@ -51,48 +62,54 @@ def get_backend(name: str, device: torch.device, dtype: torch.dtype) -> ModuleTy
 
     Raises:
         ValueError: If there is no backend of that name.
-        RuntimeError: If one is asked for by name and cannot run there.
+        RuntimeError: If one is asked for by name and cannot run there, or fails
+            its self-check.
     """
+    source = 'backend'
+    if name == 'auto':
+        name, source = os.environ.get(VARIABLE) or 'auto', _VARIABLE_IN_WORDS
     if name != 'auto':
-        return _named(name, 'backend', device, dtype)
-    name = os.environ.get(VARIABLE) or 'auto'
-    if name != 'auto':
-        return _named(name, f'environment variable {VARIABLE}', device, dtype)
-    return _fastest(device.type, dtype)
+        check_choice(source, name, ('auto', *BACKENDS))
+        reason = why_not(name, device, dtype, formulation)
+        if reason:
+            raise RuntimeError(
+                f'{source}={name!r} cannot run on {device} with {dtype}: {reason}'
+            )
+        return load(name)
+    fastest = FASTEST.get(device.type, 'matrix')
+    reason = why_not(fastest, device, dtype, formulation)
+    if reason:
+        _warn_once(fastest, reason)
+        return load('matrix')
+    return load(fastest)
 
 
+def why_not(
+    name: str, device: torch.device, dtype: torch.dtype, formulation: str
+) -> str | None:
+    """Why a backend cannot run there, or fails its self-check; None if it can."""
+    reason = _why_not(name, device, dtype)
+    if reason is None and name in SELF_CHECKED:
+        return find_problem(load(name), device, dtype, formulation)
+    return reason
+
+
+@functools.cache
 def load(name: str) -> ModuleType:
     """The module of a backend."""
     return importlib.import_module(f'{__name__}.{name}')
 
 
 @functools.cache
-def _named(
-    name: str, source: str, device: torch.device, dtype: torch.dtype
-) -> ModuleType:
-    check_choice(source, name, ('auto', *BACKENDS))
-    reason = load(name).why_not(device, dtype)
-    if reason:
-        raise RuntimeError(
-            f'{source}={name!r} cannot run on {device} with {dtype}: {reason}'
-        )
-    return load(name)
+def _why_not(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
+    return load(name).why_not(device, dtype)
 
 
-@functools.cache
-def _fastest(kind: str, dtype: torch.dtype) -> ModuleType:
-    device = torch.device(kind)
-    first = FASTEST.get(kind, 'matrix')
-    reason = load(first).why_not(device, dtype)
-    if reason is None:
-        return load(first)
-    _warn_once(first, reason)
-    return load('matrix')
-
-
-@functools.cache
 def _warn_once(name: str, reason: str) -> None:
-    warnings.warn(
-        f'dynamic_deconv2d runs on its slower backend matrix, for '
-        f'{name} is not there: {reason}'
-    )
+    with _lock:
+        if reason not in _warned:
+            warnings.warn(
+                f'dynamic_deconv2d runs on its slower backend matrix, for '
+                f'{name} cannot be used: {reason}'
+            )
+            _warned.add(reason)

@@ -10,7 +10,7 @@ Shape shorthand: N batch, G groups, C channels per group, K = k² positions,
 (H, W) input size, (H', W') output size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -144,7 +144,7 @@ def _exact_grads(
 
 
 def _own_sources(
-    size: tuple[int, int], geometry: Geometry, device: torch.device
+    size: Sequence[int], geometry: Geometry, device: torch.device
 ) -> Iterator[tuple[int, Tensor]]:
     """The dimensions in which M is expanded, and which row (or column) of
     the input each row of the output belongs to, (H',)."""
@@ -152,14 +152,17 @@ def _own_sources(
     for side, out in enumerate(geometry.output_size):
         if geometry.stride == 1 and centre == 0:
             continue  # every pixel is its own source
-        own = torch.arange(out, device=device).sub_(centre)
-        own.div_(geometry.stride, rounding_mode='floor')
-        yield 3 + side, own.clamp_(0, max(size[side] - 1, 0))
+        own = (torch.arange(out, device=device) - centre) // geometry.stride
+        # in this order, for a size may be 0, or a tensor while it is traced
+        yield 3 + side, own.clamp(max=size[side] - 1).clamp(min=0)
 
 
-def expand(fused: Tensor, geometry: Geometry) -> Tensor:
-    """M of every output pixel's own source, (N, G, C, H', W')."""
-    size = tuple(fused.shape[3:])
+def expand(
+    fused: Tensor, geometry: Geometry, size: Sequence[int] | None = None
+) -> Tensor:
+    """M of every output pixel's own source, (N, G, C, H', W'). Where M's own shape
+    can't be trusted, ``size`` is (H, W)."""
+    size = fused.shape[3:] if size is None else size
     for dim, own in _own_sources(size, geometry, fused.device):
         fused = fused.index_select(dim, own)
     return fused

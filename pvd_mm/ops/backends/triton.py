@@ -5,12 +5,14 @@ Nothing is scattered, so there are no atomics and the result is the same in
 every run. Two fused kernels do the usual work: their lanes hold the votes of
 some pixels in registers and walk over the channels, so that input, votes and
 output are each read or written once. Three plain ones, which hold nothing,
-take the rest: large windows, large strides, and the gradient of `factored`
-where border pixels own more of the output than others do.
+take the rest: large windows, large strides, the gradient of `factored`
+where border pixels own more of the output than others do, and everything with
+a Triton before 3.3.
 
 Shape shorthand: N batch, G groups, C channels per group, k window, s stride,
 p padding, (H, W) input size, (H', W') output size. M is the fused input
-(N, G·C, H, W), V the votes (N, G·k², H, W), D the output (N, G·C, H', W').
+(N, G·C, H, W), V the votes (N, G·k², H, W), D the output (N, G·C, H', W'). Of
+the strides M_n is M's by sample, M_c by channel, M_y by row and M_x by column.
 
 Where things lie, per side (rows here; columns alike), all from
 y = s·i + u - p, the output row that position u of input row i reaches:
@@ -39,20 +41,23 @@ from ..checks import Geometry, format_like
 try:
     import triton
     import triton.language as tl
-
-    _MISSING = None
 except ImportError as error:
-    triton, _MISSING = None, error
+    _PROBLEM = f'triton is not installed ({error})'
+else:
+    _PROBLEM = None
+    _VERSION = tuple(map(int, triton.__version__.split('.')[:2]))
+    if _VERSION < (3, 0):  # the first whose interpreter runs the kernels
+        _PROBLEM = (
+            f'triton {triton.__version__} is older than 3.0, which comes with torch 2.4'
+        )
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def why_not(device: torch.device, dtype: torch.dtype) -> str | None:
     """Why this backend cannot run there; None if it can."""
-    if triton is None:
-        return f'triton is not installed ({_MISSING})'
-    if tuple(map(int, triton.__version__.split('.')[:2])) < (3, 3):
-        return f'triton {triton.__version__} is older than 3.3'
+    if _PROBLEM:
+        return _PROBLEM
     if dtype not in _DTYPES:
         return f'triton has no kernels for {dtype}'
     if _INTERPRETED:
@@ -156,8 +161,9 @@ def _on(device: torch.device):
 
 
 def _fits_registers(geometry: Geometry) -> bool:
-    """Whether the fused kernels take it; they unroll k² and s² values."""
-    return geometry.kernel_size <= 7 and geometry.stride <= 7
+    """Whether the fused kernels take it; they unroll k² and s² values, in tuples,
+    which compilers before Triton 3.3 don't know."""
+    return geometry.kernel_size <= 7 and geometry.stride <= 7 and _VERSION >= (3, 3)
 
 
 def _accumulator(tensor: Tensor):
@@ -188,9 +194,9 @@ def forward(
         input,
         votes,
         output,
-        input.stride(),
-        votes.stride(),
-        output.stride(),
+        *input.stride(),
+        *votes.stride(),
+        *output.stride(),
         c // groups,
         groups,
         h,
@@ -278,9 +284,9 @@ def backward(
                     grad,
                     votes,
                     input_grad,
-                    grad.stride(),
-                    votes.stride(),
-                    input_grad.stride(),
+                    *grad.stride(),
+                    *votes.stride(),
+                    *input_grad.stride(),
                     *sizes,
                     k,
                     s,
@@ -293,9 +299,9 @@ def backward(
                     grad,
                     input,
                     votes_grad,
-                    grad.stride(),
-                    input.stride(),
-                    votes_grad.stride(),
+                    *grad.stride(),
+                    *input.stride(),
+                    *votes_grad.stride(),
                     *sizes,
                     k,
                     s,
@@ -322,11 +328,11 @@ def backward(
             votes,
             input_out,
             votes_out,
-            grad.stride(),
-            input.stride(),
-            votes.stride(),
-            input_out.stride(),
-            votes_out.stride(),
+            *grad.stride(),
+            *input.stride(),
+            *votes.stride(),
+            *input_out.stride(),
+            *votes_out.stride(),
             *sizes,
             K=k,
             S=s,
@@ -342,7 +348,7 @@ def backward(
     return input_grad, votes_grad
 
 
-if triton is not None:
+if _PROBLEM is None:
     # Sizes must not make a kernel of their own each: images come in any size.
     # Strides do, by whether they are 1 and whether they are aligned: the first
     # orders the lanes, the second lets `_forward` store two columns at once.
@@ -354,9 +360,18 @@ if triton is not None:
         M,
         V,
         D,
-        M_strides,
-        V_strides,
-        D_strides,
+        M_n,
+        M_c,
+        M_y,
+        M_x,
+        V_n,
+        V_c,
+        V_y,
+        V_x,
+        D_n,
+        D_c,
+        D_y,
+        D_x,
         C,
         G,
         H,
@@ -389,7 +404,8 @@ if triton is not None:
         chunks = tl.cdiv(C, chunk)
         block_x = (pid % columns).to(tl.int64)
         pid //= columns
-        i = (pid % rows).to(tl.int64) * ROWS
+        # a block too: Triton 3.9's interpreter broadcasts no mask from a scalar
+        i = tl.full([1, 1], pid % rows, tl.int64) * ROWS
         pid //= rows
         first = (pid % chunks).to(tl.int64) * chunk
         pid //= chunks
@@ -399,9 +415,9 @@ if triton is not None:
         j = block_x * BLOCK_X + tl.arange(0, BLOCK_X)[None, :]
         pair = block_x * (2 * BLOCK_X) + tl.arange(0, 2 * BLOCK_X)[None, :]
         lane_c = tl.arange(0, BLOCK_C)[:, None]
-        M += n * M_strides[0]
-        V += n * V_strides[0]
-        D += n * D_strides[0]
+        M += n * M_n
+        V += n * V_n
+        D += n * D_n
 
         # What reaches these cells, ROWS × k × k; every vote is read once.
         votes = ()
@@ -411,10 +427,7 @@ if triton is not None:
                     y, x = i + (r - (u - P) // S), j - (v - P) // S
                     votes += (
                         tl.load(
-                            V
-                            + (g * (K * K) + (u * K + v)) * V_strides[1]
-                            + y * V_strides[2]
-                            + x * V_strides[3],
+                            V + (g * (K * K) + (u * K + v)) * V_c + y * V_y + x * V_x,
                             mask=(y >= 0) & (y < H) & (x >= 0) & (x < W),
                             other=0,
                         ).to(ACC),
@@ -435,7 +448,7 @@ if triton is not None:
         zero = tl.zeros([BLOCK_C, BLOCK_X], ACC)
         for c0 in range(first, last, BLOCK_C):
             c = c0 + lane_c
-            m = M + (g * C + c) * M_strides[1]
+            m = M + (g * C + c) * M_c
             patch = ()  # of M, (ROWS + SPAN - 1) × SPAN
             for a in tl.static_range(ROWS + SPAN - 1):
                 for b in tl.static_range(SPAN):
@@ -445,12 +458,8 @@ if triton is not None:
                         x = tl.minimum(tl.maximum(x, 0), W - 1)
                     else:  # 0 where the vote is 0 too: there is no 0·∞
                         ok &= (y >= 0) & (y < H) & (x >= 0) & (x < W)
-                    patch += (
-                        tl.load(
-                            m + y * M_strides[2] + x * M_strides[3], mask=ok, other=0
-                        ).to(ACC),
-                    )
-            d = D + (g * C + c) * D_strides[1]
+                    patch += (tl.load(m + y * M_y + x * M_x, mask=ok, other=0).to(ACC),)
+            d = D + (g * C + c) * D_c
             for r in tl.static_range(ROWS):
                 for a in tl.static_range(S):
                     line = ()
@@ -478,20 +487,18 @@ if triton is not None:
                                     )
                         line += (total,)
                     y = (i + r) * S + a
-                    row = d + y * D_strides[2]
+                    row = d + y * D_y
                     ok = (c < last) & (y < H_out)
                     if INTERLEAVE:  # s = 2 and an even W': one wide store
                         tl.store(
-                            row + pair * D_strides[3],
+                            row + pair * D_x,
                             tl.interleave(line[0], line[1]),
                             mask=ok & (pair // 2 < W_out // 2),
                         )
                     else:
                         for b in tl.static_range(S):
                             x = j * S + b
-                            tl.store(
-                                row + x * D_strides[3], line[b], mask=ok & (x < W_out)
-                            )
+                            tl.store(row + x * D_x, line[b], mask=ok & (x < W_out))
 
     @triton.jit(do_not_specialize=_SIZES)
     def _backward(
@@ -500,11 +507,26 @@ if triton is not None:
         V,
         GM,
         GV,
-        D_strides,
-        M_strides,
-        V_strides,
-        GM_strides,
-        GV_strides,
+        D_n,
+        D_c,
+        D_y,
+        D_x,
+        M_n,
+        M_c,
+        M_y,
+        M_x,
+        V_n,
+        V_c,
+        V_y,
+        V_x,
+        GM_n,
+        GM_c,
+        GM_y,
+        GM_x,
+        GV_n,
+        GV_c,
+        GV_y,
+        GV_x,
         C,
         G,
         H,
@@ -544,16 +566,16 @@ if triton is not None:
         rows = tl.cdiv(H, ROWS)
         j = (pid % columns).to(tl.int64) * BLOCK_X + tl.arange(0, BLOCK_X)[None, :]
         pid //= columns
-        i = (pid % rows).to(tl.int64) * ROWS
+        i = tl.full([1, 1], pid % rows, tl.int64) * ROWS
         pid //= rows
         g = (pid % G).to(tl.int64)
         n = (pid // G).to(tl.int64)
         lane_c = tl.arange(0, BLOCK_C)[:, None]
-        D += n * D_strides[0]
-        M += n * M_strides[0]
-        V += n * V_strides[0]
-        GM += n * GM_strides[0]
-        GV += n * GV_strides[0]
+        D += n * D_n
+        M += n * M_n
+        V += n * V_n
+        GM += n * GM_n
+        GV += n * GV_n
 
         # By what ∂M weighs each of its positions: the pixel's own vote, or
         # all votes that reach the position. ROWS × COUNT × COUNT
@@ -576,9 +598,9 @@ if triton is not None:
                                 x = j + (b - v) // S
                                 weight += tl.load(
                                     V
-                                    + (g * (K * K) + (u * K + v)) * V_strides[1]
-                                    + y * V_strides[2]
-                                    + x * V_strides[3],
+                                    + (g * (K * K) + (u * K + v)) * V_c
+                                    + y * V_y
+                                    + x * V_x,
                                     mask=ok & (y >= 0) & (y < H) & (x >= 0) & (x < W),
                                     other=0,
                                 ).to(ACC)
@@ -592,14 +614,14 @@ if triton is not None:
 
         for c0 in range(0, C, BLOCK_C):
             c = c0 + lane_c
-            d = D + (g * C + c) * D_strides[1]
+            d = D + (g * C + c) * D_c
             window = ()  # of ∂D, (s·(ROWS - 1) + SPAN) × SPAN
             for a in tl.static_range(S * (ROWS - 1) + SPAN):
                 for b in tl.static_range(SPAN):
                     y, x = i * S + (a + START - P), j * S + (b + START - P)
                     window += (
                         tl.load(
-                            d + y * D_strides[2] + x * D_strides[3],
+                            d + y * D_y + x * D_x,
                             mask=(c < C)
                             & (y >= 0)
                             & (y < H_out)
@@ -609,7 +631,7 @@ if triton is not None:
                         ).to(ACC),
                     )
             if NEEDS_M:
-                gm = GM + (g * C + c) * GM_strides[1]
+                gm = GM + (g * C + c) * GM_c
                 for r in tl.static_range(ROWS):
                     total = zero
                     for a in tl.static_range(COUNT):
@@ -624,12 +646,12 @@ if triton is not None:
                                 ]
                             )
                     tl.store(
-                        gm + (i + r) * GM_strides[2] + j * GM_strides[3],
+                        gm + (i + r) * GM_y + j * GM_x,
                         total,
                         mask=(c < C) & (i + r < H) & (j < W),
                     )
             if NEEDS_V:
-                m = M + (g * C + c) * M_strides[1]
+                m = M + (g * C + c) * M_c
                 patch = ()  # of M, (ROWS + M_SPAN - 1) × M_SPAN
                 for a in tl.static_range(ROWS + M_SPAN - 1):
                     for b in tl.static_range(M_SPAN):
@@ -637,7 +659,7 @@ if triton is not None:
                         x = tl.minimum(tl.maximum(j + (b + LOW), 0), W - 1)
                         patch += (
                             tl.load(
-                                m + y * M_strides[2] + x * M_strides[3],
+                                m + y * M_y + x * M_x,
                                 mask=c < C,
                                 other=0,
                             ).to(ACC),
@@ -671,17 +693,17 @@ if triton is not None:
                         ok = (y >= 0) & (y < H_out) & (x >= 0) & (x < W_out)
                         tl.store(
                             GV
-                            + (g * (K * K) + (u * K + v)) * GV_strides[1]
-                            + (i + r) * GV_strides[2]
-                            + j * GV_strides[3],
+                            + (g * (K * K) + (u * K + v)) * GV_c
+                            + (i + r) * GV_y
+                            + j * GV_x,
                             tl.where(ok, total, 0),
                             mask=(i + r < H) & (j < W),
                         )
 
     @triton.jit
-    def _plane(pointer, strides, n, c):
+    def _plane(pointer, stride_n, stride_c, n, c):
         """Where map c of sample n begins; both are int64."""
-        return pointer + n * strides[0] + c * strides[1]
+        return pointer + n * stride_n + c * stride_c
 
     @triton.jit
     def _inside(i, size):
@@ -697,8 +719,14 @@ if triton is not None:
     def _reaching(
         M,
         V,
-        M_strides,
-        V_strides,
+        M_n,
+        M_c,
+        M_y,
+        M_x,
+        V_n,
+        V_c,
+        V_y,
+        V_x,
         n,
         c,
         g,
@@ -725,17 +753,13 @@ if triton is not None:
                 j = (x + p) // s - r
                 hit = ok_u & (v < k) & _inside(j, W)
                 vote = tl.load(
-                    _plane(V, V_strides, n, (g * k + u) * k + v)
-                    + i * V_strides[2]
-                    + j * V_strides[3],
+                    _plane(V, V_n, V_c, n, (g * k + u) * k + v) + i * V_y + j * V_x,
                     mask=hit,
                     other=0,
                 ).to(ACC)
                 if not FACTORED:
                     vote *= tl.load(
-                        _plane(M, M_strides, n, c)
-                        + i * M_strides[2]
-                        + j * M_strides[3],
+                        _plane(M, M_n, M_c, n, c) + i * M_y + j * M_x,
                         mask=hit,
                         other=0,
                     ).to(ACC)
@@ -756,9 +780,18 @@ if triton is not None:
         M,
         V,
         D,
-        M_strides,
-        V_strides,
-        D_strides,
+        M_n,
+        M_c,
+        M_y,
+        M_x,
+        V_n,
+        V_c,
+        V_y,
+        V_x,
+        D_n,
+        D_c,
+        D_y,
+        D_x,
         C,
         G,
         H,
@@ -779,8 +812,14 @@ if triton is not None:
         total = _reaching(
             M,
             V,
-            M_strides,
-            V_strides,
+            M_n,
+            M_c,
+            M_y,
+            M_x,
+            V_n,
+            V_c,
+            V_y,
+            V_x,
             n,
             c,
             c // C,
@@ -798,12 +837,12 @@ if triton is not None:
         if FACTORED:
             centre = (k - 1) // 2 - p
             total *= tl.load(
-                _plane(M, M_strides, n, c)
-                + _own(y, s, centre, H) * M_strides[2]
-                + _own(x, s, centre, W) * M_strides[3]
+                _plane(M, M_n, M_c, n, c)
+                + _own(y, s, centre, H) * M_y
+                + _own(x, s, centre, W) * M_x
             ).to(ACC)
         tl.store(
-            _plane(D, D_strides, n, c) + y * D_strides[2] + x * D_strides[3],
+            _plane(D, D_n, D_c, n, c) + y * D_y + x * D_x,
             total,
             mask=ok,
         )
@@ -813,9 +852,18 @@ if triton is not None:
         D,
         V,
         GM,
-        D_strides,
-        V_strides,
-        GM_strides,
+        D_n,
+        D_c,
+        D_y,
+        D_x,
+        V_n,
+        V_c,
+        V_y,
+        V_x,
+        GM_n,
+        GM_c,
+        GM_y,
+        GM_x,
         C,
         G,
         H,
@@ -857,8 +905,14 @@ if triton is not None:
                     weight = _reaching(
                         V,
                         V,
-                        V_strides,
-                        V_strides,
+                        V_n,
+                        V_c,
+                        V_y,
+                        V_x,
+                        V_n,
+                        V_c,
+                        V_y,
+                        V_x,
                         n,
                         c,
                         g,
@@ -875,19 +929,17 @@ if triton is not None:
                     )
                 else:
                     weight = tl.load(
-                        _plane(V, V_strides, n, (g * k + a) * k + b)
-                        + i * V_strides[2]
-                        + j * V_strides[3],
+                        _plane(V, V_n, V_c, n, (g * k + a) * k + b) + i * V_y + j * V_x,
                         mask=ok,
                         other=0,
                     ).to(ACC)
                 total += weight * tl.load(
-                    _plane(D, D_strides, n, c) + y * D_strides[2] + x * D_strides[3],
+                    _plane(D, D_n, D_c, n, c) + y * D_y + x * D_x,
                     mask=ok,
                     other=0,
                 ).to(ACC)
         tl.store(
-            _plane(GM, GM_strides, n, c) + i * GM_strides[2] + j * GM_strides[3],
+            _plane(GM, GM_n, GM_c, n, c) + i * GM_y + j * GM_x,
             total,
             mask=i < H,
         )
@@ -897,9 +949,18 @@ if triton is not None:
         D,
         M,
         GV,
-        D_strides,
-        M_strides,
-        GV_strides,
+        D_n,
+        D_c,
+        D_y,
+        D_x,
+        M_n,
+        M_c,
+        M_y,
+        M_x,
+        GV_n,
+        GV_c,
+        GV_y,
+        GV_x,
         C,
         G,
         H,
@@ -929,20 +990,18 @@ if triton is not None:
         for c in range(C):
             at_c = g * C + c
             d = tl.load(
-                _plane(D, D_strides, n, at_c) + y * D_strides[2] + x * D_strides[3],
+                _plane(D, D_n, D_c, n, at_c) + y * D_y + x * D_x,
                 mask=ok,
                 other=0,
             )
             m = tl.load(
-                _plane(M, M_strides, n, at_c)
-                + own_i * M_strides[2]
-                + own_j * M_strides[3],
+                _plane(M, M_n, M_c, n, at_c) + own_i * M_y + own_j * M_x,
                 mask=ok,
                 other=0,
             )
             total += d.to(ACC) * m.to(ACC)
         tl.store(
-            _plane(GV, GV_strides, n, position) + i * GV_strides[2] + j * GV_strides[3],
+            _plane(GV, GV_n, GV_c, n, position) + i * GV_y + j * GV_x,
             total,
             mask=i < H,
         )
