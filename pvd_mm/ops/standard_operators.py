@@ -2,8 +2,9 @@
 """The op in standard operators, for files that are run without pvd_mm.
 
 A multiplication makes the k² votes of every pixel its contributions to the output,
-and ``fold`` (ONNX: Col2Im) adds up what overlaps: the sum of eqs. 5-9 and 11 in two
-operators. Shapes may be symbolic.
+and ``fold`` (ONNX: Col2Im, from opset 18 on) adds up what overlaps: the sum of eqs.
+5-9 and 11 in two operators. torch's older ONNX exporter gets a transposed convolution
+in the place of ``fold``. Shapes may be symbolic.
 
 Shape shorthand: N batch, G groups, C channels per group, (H, W) input size,
 (H', W') output size.
@@ -45,35 +46,37 @@ def dynamic_deconv2d(
     input: Tensor, votes: Tensor, geometry: Geometry, formulation: str
 ) -> Tensor:
     """See :func:`pvd_mm.ops.dynamic_deconv2d`; arguments are checked."""
-    n, channels, *size = sizes_of(input)
+    _, channels, *size = sizes_of(input)
     k, groups = geometry.kernel_size, geometry.groups
     if formulation == 'exact':
         if groups == 1:  # fewer operators in a file
             terms = input.unsqueeze(2) * votes.unsqueeze(1)
         else:
             fused = input.unflatten(1, (groups, channels // groups)).unsqueeze(3)
-            terms = fused * votes.unflatten(1, (groups, 1, k**2))
-        return _add_up(terms.reshape(_tensor(n), channels * k**2, -1), geometry)
-    sums = _add_up(votes.reshape(_tensor(n), groups * k**2, -1), geometry)
+            terms = (fused * votes.unflatten(1, (groups, 1, k**2))).flatten(1, 2)
+        return _add_up(terms.flatten(1, 2), channels, geometry)
+    sums = _add_up(votes, groups, geometry)
     own = matrix.expand(
         input.unflatten(1, (groups, channels // groups)),
-        geometry._replace(output_size=tuple(map(_tensor, geometry.output_size))),
-        list(map(_tensor, size)),
+        geometry._replace(output_size=tuple(map(_followed, geometry.output_size))),
+        list(map(_followed, size)),
     )
     return (own * sums.unsqueeze(2)).flatten(1, 2)
 
 
-def _tensor(side: int) -> int | Tensor:
+def _followed(side: int) -> int | Tensor:
     """What a tracer follows, where one is at work."""
     return getattr(side, 'tensor', side)
 
 
-def _add_up(contributions: Tensor, geometry: Geometry) -> Tensor:
-    """(N, C, H', W') from (N, C·k², H·W)."""
-    return F.fold(
-        contributions,
-        tuple(map(_tensor, geometry.output_size)),
-        geometry.kernel_size,
-        padding=geometry.padding,
-        stride=geometry.stride,
-    )
+def _add_up(terms: Tensor, channels: int, geometry: Geometry) -> Tensor:
+    """(N, C, H', W') from (N, C·k², H, W)."""
+    k, s, p, (height, width), _ = geometry
+    if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():
+        # the older exporter has no fold of a size that it follows
+        window = torch.eye(k**2, dtype=terms.dtype).view(k**2, 1, k, k)
+        windows = window.repeat(int(channels), 1, 1, 1)
+        most = F.conv_transpose2d(terms, windows, None, s, p, s - 1, int(channels))
+        return most[..., : _followed(height), : _followed(width)]
+    size = _followed(height), _followed(width)
+    return F.fold(terms.flatten(2), size, k, padding=p, stride=s)
