@@ -49,6 +49,7 @@ def _heads(model: Any) -> Iterator[tuple[str, Any]]:
             kind.endswith('Head')
             and isinstance(getattr(module, 'num_classes', None), int)
             and kind not in _OTHER_LABELS
+            and 'RPN' not in kind  # mmdet's detector RPN has it as its bbox_head
             and not set(_OTHER_PLACES) & set(name.split('.'))
             and not getattr(module, 'class_agnostic', False)
         ):
