@@ -67,7 +67,7 @@ def compare_classes(model: Any, dataset: Any) -> tuple[list[str], list[str]]:
 
     Args:
         model (nn.Module): A model of mmseg or mmdet.
-        dataset (BaseDataset): What it is trained with, or a wrapper of it.
+        dataset (Any): What it is trained with, of mmengine, or a wrapper of it.
 
     Returns:
         tuple[list[str], list[str]]: Of the heads that have fewer classes than the
