@@ -17,9 +17,9 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch.utils.data import BatchSampler
 
-from .checkpoint import CheckpointFit, fit_checkpoint, unwrap
+from .checkpoint import CheckpointFit, check_fit, fit_checkpoint, unwrap
 
-__all__ = ['LoadReportHook', 'ReproducibleResumeHook']
+__all__ = ['CheckpointFitHook', 'LoadReportHook', 'ReproducibleResumeHook']
 
 
 class _Draw(int):
@@ -268,6 +268,22 @@ def _modules_of(keys: list[str], others: list[str]) -> str:
         else name
         for name, parts in found.items()
     )
+
+
+class CheckpointFitHook(Hook):
+    """Refuse a checkpoint of another model before it is loaded; see
+    :func:`~pvd_mm.engine.checkpoint.check_fit`.
+
+    Args:
+        path (str): Its file, for the message.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Check it; by now every runner has built its model."""
+        check_fit(runner.model, checkpoint, self.path)
 
 
 @HOOKS.register_module()

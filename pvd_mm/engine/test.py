@@ -10,7 +10,7 @@ from pvd_mm.utils.config_types import dataset_configs, type_name
 from pvd_mm.utils.errors import UsageError
 from pvd_mm.utils.files import check_folder
 
-from .checkpoint import check_fit, read_checkpoint
+from .checkpoint import read_checkpoint
 from .config import (
     adapt_to_cpu,
     build_runner,
@@ -18,6 +18,7 @@ from .config import (
     name_if_shipped,
     require_file,
 )
+from .hooks import CheckpointFitHook
 
 
 def _metrics(cfg: Config) -> list:
@@ -131,6 +132,7 @@ def test(
             another model, or settings that the config does not support.
     """
     require_file(checkpoint, 'Checkpoint')
+    read_checkpoint(checkpoint)
     cfg = load_config(config, work_dir, cfg_options, launcher)
     cfg.load_from = checkpoint
     cfg.resume = False
@@ -154,5 +156,5 @@ def test(
     ]
     adapt_to_cpu(cfg)
     runner = build_runner(cfg)
-    check_fit(runner.model, read_checkpoint(checkpoint), checkpoint)
+    runner.register_hook(CheckpointFitHook(checkpoint))
     return runner.test()

@@ -5,7 +5,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from .checkpoint import check_fit, latest_checkpoint, read_checkpoint
+from .checkpoint import latest_checkpoint, read_checkpoint
 from .config import (
     adapt_to_cpu,
     add_hooks,
@@ -15,6 +15,7 @@ from .config import (
     load_config,
     require_file,
 )
+from .hooks import CheckpointFitHook
 
 
 def _checkpoint_to_resume(cfg: Config, resume: str | None) -> str | None:
@@ -77,11 +78,12 @@ def train(
         cfg.load_from = checkpoint
     elif cfg.get('load_from'):
         require_file(cfg.load_from, 'load_from of the config')
+    if cfg.get('load_from'):
         read_checkpoint(cfg.load_from)
     add_hooks(cfg)
     adapt_to_cpu(cfg)
     runner = build_runner(cfg)
     if checkpoint:
-        check_fit(runner.model, read_checkpoint(checkpoint), checkpoint)
+        runner.register_hook(CheckpointFitHook(checkpoint))
     runner.train()
     return runner
