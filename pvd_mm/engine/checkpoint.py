@@ -37,6 +37,14 @@ class BrokenCheckpointError(UsageError):
     """A file cannot be read as a checkpoint."""
 
 
+def _is_cut_off(path: str) -> bool:
+    """Whether a file is empty, or begins as a zip archive does and is none."""
+    if not os.path.isfile(path) or zipfile.is_zipfile(path):
+        return False
+    with open(path, 'rb') as file:
+        return file.read(2) in (b'', b'PK')
+
+
 @contextmanager
 def name_broken_file(path: str) -> Iterator[None]:
     """Say which checkpoint it is that torch cannot read.
@@ -49,9 +57,11 @@ def name_broken_file(path: str) -> Iterator[None]:
     except BrokenCheckpointError:
         raise
     except _UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        cut = os.path.isfile(path) and not zipfile.is_zipfile(path)
-        hint = ' It may have been cut off while it was written.' if cut else ''
+        text = str(error) or type(error).__name__
+        unpickler = re.search(r'WeightsUnpickler error: *\S.*', text)
+        first = re.split(r'\.\s', text.splitlines()[0])[0]
+        reason = (unpickler[0] if unpickler else first).rstrip('.')
+        hint = ' It was cut off while it was written.' if _is_cut_off(path) else ''
         raise BrokenCheckpointError(
             f'{path} is no checkpoint that can be read: {reason}.{hint}'
         ) from error

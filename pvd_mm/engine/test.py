@@ -132,7 +132,6 @@ def test(
             another model, or settings that the config does not support.
     """
     require_file(checkpoint, 'Checkpoint')
-    read_checkpoint(checkpoint)
     cfg = load_config(config, work_dir, cfg_options, launcher)
     cfg.load_from = checkpoint
     cfg.resume = False
@@ -156,5 +155,6 @@ def test(
     ]
     adapt_to_cpu(cfg)
     runner = build_runner(cfg)
+    read_checkpoint(checkpoint)
     runner.register_hook(CheckpointFitHook(checkpoint))
     return runner.test()

@@ -78,11 +78,11 @@ def train(
         cfg.load_from = checkpoint
     elif cfg.get('load_from'):
         require_file(cfg.load_from, 'load_from of the config')
-    if cfg.get('load_from'):
-        read_checkpoint(cfg.load_from)
     add_hooks(cfg)
     adapt_to_cpu(cfg)
     runner = build_runner(cfg)
+    if cfg.get('load_from'):
+        read_checkpoint(cfg.load_from)
     if checkpoint:
         runner.register_hook(CheckpointFitHook(checkpoint))
     runner.train()

@@ -212,7 +212,7 @@ def test_a_broken_file_is_named_in_one_line(tiny_config, run_dir, run_tool, tmp_
     ):
         last = run_tool(*words, ok=False).splitlines()[-1]
         assert f'{broken} is no checkpoint that can be read: ' in last, words
-        assert last.endswith('It may have been cut off while it was written.')
+        assert last.endswith('It was cut off while it was written.')
 
 
 def test_nothing_to_resume_from(tiny_config, run_tool, tmp_path):
