@@ -18,18 +18,23 @@ TINY = Path(__file__).parent / 'helpers/tiny_fcn.py'
 SCOPES = dict(test_semantic='mmseg', test_instance='mmdet')
 
 
-@pytest.fixture(autouse=True)
-def _fresh_mmengine(request):
-    """mmengine keeps the default scope, the logger, the message hub and the
-    visualizer of a process; a test must not find those of another test, for
-    which test runs before it in a process depends on the machine."""
-    from mmengine.registry import init_default_scope
+def _forget_instances():
     from mmengine.utils import ManagerMixin
 
     kinds = [ManagerMixin]
     for kind in kinds:  # grows
         kinds += kind.__subclasses__()
         kind._instance_dict.clear()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_mmengine(request):
+    """mmengine keeps the default scope, the logger, the message hub and the
+    visualizer of a process; a test must not find those of another test, for
+    which test runs before it in a process depends on the machine."""
+    from mmengine.registry import init_default_scope
+
+    _forget_instances()
     scope = SCOPES.get(request.path.parent.name)
     if scope:
         init_default_scope(scope)
@@ -37,11 +42,12 @@ def _fresh_mmengine(request):
 
 @pytest.fixture
 def run_tool(monkeypatch, capsys):
-    """Runs a tool in this process, which has imported everything, and gives
-    what it prints. Arguments as of ``helpers.commands.tool``."""
+    """Runs a tool in this process, which has imported everything, with a fresh
+    mmengine, and gives what it prints. Arguments as of ``helpers.commands.tool``."""
 
     def run(name, *words, ok=True):
         path = str(ROOT / 'tools' / f'{name}.py')
+        _forget_instances()
         monkeypatch.setattr(sys, 'argv', [path, *map(str, words)])
         try:
             runpy.run_path(path, run_name='__main__')

@@ -30,9 +30,10 @@ finished() {
 import sys
 from pathlib import Path
 from mmengine.config import Config
+from pvd_mm.engine.checkpoint import is_readable
 config, work_dir = sys.argv[1:]
 last = Path(work_dir) / f'iter_{Config.fromfile(config).train_cfg.max_iters}.pth'
-print(last if last.is_file() else '')
+print(last if is_readable(last) else '')
 END
 }
 
@@ -49,12 +50,8 @@ method() {
     if [ -n "$checkpoint" ]; then
         say "Trained already: $checkpoint"
     else
-        local resume=()
-        # Interrupted between two checkpoints, it names one that is gone.
-        [ -f "$(cat "$work_dir/last_checkpoint" 2>/dev/null)" ] &&
-            resume=(--resume)
-        say "Training $(basename "$config" .py) ${resume[*]}"
-        "$PY" tools/train.py "$config" --work-dir "$work_dir" "${resume[@]}" ||
+        say "Training $(basename "$config" .py)"
+        "$PY" tools/train.py "$config" --work-dir "$work_dir" --resume ||
             die "training of $config failed"
         checkpoint=$(finished "$config" "$work_dir" | tail -n 1)
         [ -n "$checkpoint" ] || die "$work_dir has no final checkpoint"

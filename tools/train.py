@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         help='resume from this checkpoint, or, without a value, from the '
-        'latest one in the work dir',
+        'newest whole one of the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='train with mixed precision')
     parser.add_argument(

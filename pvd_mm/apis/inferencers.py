@@ -7,21 +7,20 @@ and look into the config for the latter. Import of the module needs neither
 framework.
 """
 
-import copy
 import functools
-import pickle
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
 
-from pvd_mm.engine.checkpoint import check_checkpoint
+from pvd_mm.engine.checkpoint import check_fit, read_checkpoint
 from pvd_mm.engine.config import load_config
-from pvd_mm.utils.errors import MissingDataError, UserError
+from pvd_mm.utils.config_types import dataset_configs, type_name
+from pvd_mm.utils.errors import UserError
 
 __all__ = ['load_inferencer']
 
@@ -61,7 +60,7 @@ def load_inferencer(
             or an argument does not fit the config.
     """
     cfg = load_config(config)
-    scope = cfg.get('default_scope', 'mmseg')
+    scope = cfg.get('default_scope') or 'mmseg'
     if scope not in _VISUALIZERS:
         raise UserError(
             f"the config's default_scope is '{scope}'; allowed are "
@@ -97,13 +96,14 @@ def _set_scale(cfg: Config, scale: float | None) -> None:
     if not 0 < scale < float('inf'):
         raise UserError(f'scale is {scale}; expected a factor above 0.')
     scale = float(scale)  # Resize refuses an int
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    resizing = [step for step in pipeline if str(step['type']).endswith('Resize')]
-    for step in resizing:
-        step.pop('scale', None)
-        step.update(scale_factor=scale, keep_ratio=True)
-    if not resizing:
-        pipeline.insert(1, dict(type='Resize', scale_factor=scale, keep_ratio=True))
+    for dataset in dataset_configs(cfg.test_dataloader.dataset):
+        pipeline = dataset.pipeline
+        resizing = [step for step in pipeline if type_name(step).endswith('Resize')]
+        for step in resizing:
+            step.pop('scale', None)
+            step.update(scale_factor=scale, keep_ratio=True)
+        if not resizing:
+            pipeline.insert(1, dict(type='Resize', scale_factor=scale, keep_ratio=True))
 
 
 def _set_slide(cfg: Config, slide, scope: str) -> None:
@@ -131,19 +131,13 @@ class _Checked:
 
     def __init__(self, cfg: Config, checkpoint: str, device: str | None) -> None:
         self._checkpoint_path = checkpoint
-        try:
-            super().__init__(cfg, checkpoint, device=device)
-        except FileNotFoundError as error:
-            if isinstance(error, UserError):
-                raise
-            raise MissingDataError(f'checkpoint not found: {checkpoint}.') from error
-        except (pickle.UnpicklingError, EOFError) as error:
-            raise UserError(f'{checkpoint} is no checkpoint: {error}') from error
+        super().__init__(cfg, device=device)
         # mmseg's takes the classes of Cityscapes until its own visualize()
         self.visualizer.dataset_meta = self.model.dataset_meta
 
     def _load_weights_to_model(self, model, checkpoint, cfg) -> None:
-        check_checkpoint(model, self._checkpoint_path)
+        checkpoint = read_checkpoint(self._checkpoint_path)
+        check_fit(model, checkpoint, self._checkpoint_path)
         weights = checkpoint.get('state_dict', checkpoint)
         meta = _dataset_meta(model, checkpoint.get('meta') or {}, cfg)
         super()._load_weights_to_model(
@@ -161,15 +155,19 @@ class _Checked:
         model.dataset_meta = meta
 
     def _init_pipeline(self, cfg: Config):
-        cfg = copy.deepcopy(cfg)  # upstream's make theirs of the config's
-        dataset = cfg.test_dataloader.dataset
-        # an image has none; mmdet's inferencer leaves it in
-        dataset.pipeline = [
-            step
-            for step in dataset.pipeline
-            if not str(step['type']).endswith('LoadAnnotations')
+        # an image has no annotations; mmdet's inferencer would load them
+        pipeline = [
+            step.copy()  # upstream's make theirs of these
+            for step in _test_data(cfg).pipeline
+            if not type_name(step).endswith('LoadAnnotations')
         ]
-        return super()._init_pipeline(cfg)
+        loaders = [step for step in pipeline if type_name(step) == 'LoadImageFromFile']
+        if not loaders:
+            raise UserError('the test pipeline of the config has no LoadImageFromFile.')
+        for step in loaders:
+            step['type'] = 'LoadImageFromFile'  # mmseg's knows no class
+        data = dict(test_dataloader=dict(dataset=dict(pipeline=pipeline)))
+        return super()._init_pipeline(ConfigDict(data))
 
     def _init_collate(self, cfg: Config):
         if 'collate_fn' in cfg.test_dataloader:
@@ -183,6 +181,11 @@ class _Checked:
     def predict(self, path: str):
         """The data sample of one image file, with predictions."""
         return self.forward(self.prepare(path))[0]
+
+
+def _test_data(cfg: Config) -> ConfigDict:
+    """The test data's config; of several data sets the first one's."""
+    return next(dataset_configs(cfg.test_dataloader.dataset))
 
 
 @functools.cache
@@ -210,7 +213,7 @@ def _dataset_meta(model: nn.Module, meta: dict, cfg: Config) -> dict:
     data, else numbers; a palette is taken where the classes are the same."""
     number = _number_of_classes(model)
     old = {key.lower(): meta[key] for key in ('CLASSES', 'PALETTE') if key in meta}
-    lazy = dict(cfg.test_dataloader.dataset, lazy_init=True)  # reads no data
+    lazy = dict(_test_data(cfg), lazy_init=True)  # reads no data
     sources = [meta.get('dataset_meta') or {}, old, DATASETS.build(lazy).metainfo]
     sources = [{k.lower(): value for k, value in source.items()} for source in sources]
     named = [

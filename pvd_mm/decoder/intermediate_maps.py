@@ -63,8 +63,8 @@ class IntermediateMaps:
 
     @property
     def stage_indices(self) -> list[int]:
-        """Which of the maps, counted from the last, are of whole stages: those
-        of the original class."""
+        """Which of the maps, counted from the last, are those of whole stages
+        that the original class hands out."""
         indices = [-1]
         for blocks in reversed(self.stage_blocks[1:]):
             steps = blocks if self.granularity == 'block' else 1

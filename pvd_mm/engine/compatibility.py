@@ -9,9 +9,13 @@ it is for has been imported.
 """
 
 import functools
+import os
 import warnings
+from collections import deque
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
+
+from pvd_mm.utils.files import write_bytes
 
 __all__ = [
     'add_package_names',
@@ -27,6 +31,7 @@ __all__ = [
     'resolve_own_bases',
     'resolve_own_hub_configs',
     'support_bfloat16_in_detectors',
+    'write_whole_checkpoints',
 ]
 
 #: numpy scalar types whose dtypes mmengine's logs are made of.
@@ -488,3 +493,91 @@ def hide_known_warnings() -> None:
 
     _replace(logging.MMLogger, 'filter', wrap_filter)
     _replace(logging, 'print_log', wrap_print)
+
+
+def write_whole_checkpoints() -> None:
+    """Let mmengine write checkpoints, and what else it writes to a disk, whole or not
+    at all, and remove the old ones afterwards.
+
+    Fault: mmengine 0.10.7 writes a file in place, so that a process that is killed,
+    or a full disk, leaves a part of it under its name; and to keep
+    ``max_keep_ckpts``, or the best one, it removes a checkpoint before its successor
+    is written. Here a file is written beside its name, synced and renamed; links and
+    what is no regular file are written through, and other backends than the local one
+    stay as they are.
+
+    For programs: :func:`~pvd_mm.engine.config.build_runner` calls it, registration
+    does not. Unnecessary once mmengine does so.
+    """
+    from mmengine.fileio import LocalBackend
+    from mmengine.hooks import CheckpointHook
+
+    def wrap_put(upstream):
+        def put(self, obj, filepath):
+            if os.path.exists(filepath) and not os.path.isfile(filepath):
+                return upstream(self, obj, filepath)
+            return write_bytes(os.path.realpath(filepath), obj)
+
+        return put
+
+    def wrap_step(upstream):
+        def save(self, runner, *args, **kwargs):
+            number = self.max_keep_ckpts
+            if number > 0:  # until it is written, none is too many
+                self.max_keep_ckpts = float('inf')
+                self.keep_ckpt_ids = deque(self.keep_ckpt_ids)
+            try:
+                upstream(self, runner, *args, **kwargs)
+            finally:
+                self.max_keep_ckpts = number
+            while 0 < number < len(self.keep_ckpt_ids):
+                name = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
+                _remove(self, self.file_backend.join_path(self.out_dir, name))
+
+        return save
+
+    def wrap_best(upstream):
+        def save(self, runner, metrics):
+            if not self.save_best:
+                return
+            old = _best_checkpoints(self)
+            _set_best_checkpoints(self, dict.fromkeys(old))
+            try:
+                upstream(self, runner, metrics)
+            finally:
+                new = _best_checkpoints(self)
+                best = {key: new[key] or old.get(key) for key in new}
+                _set_best_checkpoints(self, best)
+            for path in set(filter(None, old.values())) - set(best.values()):
+                _remove(self, path)
+
+        return save
+
+    _replace(LocalBackend, 'put', wrap_put)
+    _replace(CheckpointHook, '_save_checkpoint_with_step', wrap_step)
+    _replace(CheckpointHook, '_save_best_checkpoint', wrap_best)
+
+
+def _best_checkpoints(hook) -> dict:
+    """The paths that a CheckpointHook keeps, by indicator; '' is that of its only
+    one."""
+    paths = dict(getattr(hook, 'best_ckpt_path_dict', {}))
+    return paths or {'': getattr(hook, 'best_ckpt_path', None)}
+
+
+def _set_best_checkpoints(hook, paths: dict) -> None:
+    if '' in paths:
+        hook.best_ckpt_path = paths['']
+    else:
+        hook.best_ckpt_path_dict = paths
+
+
+def _remove(hook, path: str) -> None:
+    """Remove a checkpoint by a CheckpointHook's backend, as upstream does."""
+    from mmengine.dist import is_main_process
+
+    if is_main_process():
+        if hook.file_backend.isfile(path):
+            hook.file_backend.remove(path)
+        elif hook.file_backend.isdir(path):
+            hook.file_backend.rmtree(path)

@@ -1,13 +1,15 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Configs: finding, loading and adapting them, and the runner they ask for.
 
-mmseg and mmdet configs alike; the config's ``default_scope`` tells them apart.
+mmseg and mmdet configs alike; ``default_scope`` tells them apart, which
+:func:`load_config` adds where a config of classes has none.
 """
 
 import logging
 import os
 import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -18,10 +20,13 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from pvd_mm.utils.config_types import framework_of, type_name
 from pvd_mm.utils.errors import UsageError
 from pvd_mm.utils.files import check_folder
 from pvd_mm.utils.shipped_configs import find_shipped, missing_config_message
 
+from .checkpoint import name_broken_files
+from .compatibility import write_whole_checkpoints
 from .environment import root_of
 from .registration import register_all_modules
 
@@ -88,6 +93,9 @@ def load_config(
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(path).stem)
+    framework = framework_of(cfg)
+    if framework:  # what is added to the config by name has to be found
+        cfg.default_scope = framework
     return cfg
 
 
@@ -114,9 +122,11 @@ def enable_amp(cfg: Config) -> None:
     """Switch mixed precision on: AMP, or bfloat16 autocast on a CPU.
 
     Raises:
-        UsageError: If the config has an optimiser wrapper of another kind.
+        UsageError: If the config has an optimiser wrapper of another kind, or none.
     """
-    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if not cfg.get('optim_wrapper'):
+        raise UsageError('--amp needs `optim_wrapper` in the config')
+    kind = type_name(cfg.optim_wrapper) or 'OptimWrapper'
     if kind in ('AmpOptimWrapper', 'CPUAmpOptimWrapper'):
         _log('AMP training is already enabled in your config.')
     elif kind == 'OptimWrapper':
@@ -135,7 +145,7 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     Raises:
         UsageError: If the config does not give its base batch size.
     """
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+    if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
         raise UsageError(
             '--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
             'in the config'
@@ -143,10 +153,10 @@ def enable_auto_scale_lr(cfg: Config) -> None:
     cfg.auto_scale_lr.enable = True
 
 
-def _replace_type(node, old: str, new: str) -> int:
-    """Replace ``type=old`` everywhere below ``node``; count them."""
+def _replace_type(node, old: Collection[str], new: str) -> int:
+    """Replace every ``type`` of the names ``old`` below ``node``; count them."""
     if isinstance(node, dict):
-        changed = int(node.get('type') == old)
+        changed = int(type_name(node) in old)
         if changed:
             node['type'] = new
         return changed + sum(_replace_type(v, old, new) for v in node.values())
@@ -190,7 +200,7 @@ def adapt_to_cpu(cfg: Config) -> None:
     if get_device() != 'cpu':
         return
     wrapper = cfg.get('optim_wrapper')
-    if wrapper and wrapper.get('type') == 'AmpOptimWrapper':
+    if wrapper and type_name(wrapper) == 'AmpOptimWrapper':
         _log('No accelerator: mixed precision runs as bfloat16 autocast on the CPU.')
         wrapper.type = 'CPUAmpOptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
@@ -199,7 +209,7 @@ def adapt_to_cpu(cfg: Config) -> None:
         return
     if not is_distributed():
         _start_gloo(cfg.launcher)
-    changed = sum(_replace_type(cfg.model, old, 'BN') for old in ('SyncBN', 'MMSyncBN'))
+    changed = _replace_type(cfg.model, ('SyncBN', 'MMSyncBN', 'SyncBatchNorm'), 'BN')
     if changed or cfg.get('sync_bn'):
         cfg.sync_bn = None
         _log(
@@ -218,7 +228,7 @@ def adapt_to_cpu(cfg: Config) -> None:
 def add_hooks(cfg: Config) -> None:
     """Add the hooks that every training has here, unless the config does."""
     hooks = list(cfg.get('custom_hooks') or [])
-    present = {hook.get('type') for hook in hooks if isinstance(hook, dict)}
+    present = set(map(type_name, hooks))
     cfg.custom_hooks = hooks + [
         dict(type=name)
         for name in ('ClassCheckHook', 'ReproducibleResumeHook', 'LoadReportHook')
@@ -227,12 +237,15 @@ def add_hooks(cfg: Config) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that the config asks for.
+    """Build the runner that the config asks for. It writes checkpoints whole, and
+    names those that it cannot read.
 
     Raises:
         BlockedPathError: If the work dir cannot be a folder.
     """
     check_folder(cfg.work_dir)
+    write_whole_checkpoints()
+    name_broken_files()
     if 'runner_type' in cfg:
         return RUNNERS.build(cfg)
     return Runner.from_cfg(cfg)
@@ -248,8 +261,9 @@ def require_file(path: str, what: str) -> None:
     Raises:
         UsageError: If there is no such file; names the checkpoints beside it.
     """
-    if re.match(r'\w[\w+.-]*://', path) or Path(path).is_file():
+    file = Path(path).expanduser()
+    if re.match(r'\w[\w+.-]*://', path) or file.is_file():
         return
-    near = sorted(str(p) for p in Path(path).parent.glob('*.pth'))
+    near = sorted(map(str, file.parent.glob('*.pth')))
     hint = f' There are: {", ".join(near[:5])}' if near else ''
     raise UsageError(f'{what} not found: {path}.{hint}')

@@ -11,17 +11,23 @@ from itertools import islice
 import numpy as np
 import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
-from mmengine.dist import get_rank
+from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import HOOKS
 from torch.utils.data import BatchSampler
 
 from pvd_mm.utils.dataset_classes import compare_classes
 from pvd_mm.utils.errors import ClassesError
 
-from .checkpoint import CheckpointFit, fit_checkpoint
+from .checkpoint import CheckpointFit, check_fit, fit_checkpoint, unwrap
 
-__all__ = ['ClassCheckHook', 'LoadReportHook', 'ReproducibleResumeHook']
+__all__ = [
+    'CheckpointFitHook',
+    'ClassCheckHook',
+    'LoadReportHook',
+    'ReproducibleResumeHook',
+]
 
 
 class _Draw(int):
@@ -130,6 +136,27 @@ class _SkippedIterator:
         return getattr(self.__dict__['_iterator'], name)
 
 
+def _at_step(optim_wrapper) -> bool:
+    """Whether the last iteration has ended in a step of every optimizer, so that no
+    gradients wait for one."""
+    wrappers = (
+        optim_wrapper.values()
+        if isinstance(optim_wrapper, OptimWrapperDict)
+        else [optim_wrapper]
+    )
+    return all(wrapper.should_update() for wrapper in wrappers)
+
+
+def _restore_gradients(runner, gradients: dict) -> None:
+    for name, parameter in unwrap(runner.model).named_parameters():
+        if name in gradients:
+            parameter.grad = gradients[name].to(parameter.device)
+    runner.logger.info(
+        'The checkpoint is from the middle of an accumulation; its gradients are '
+        'restored, so that nothing is lost.'
+    )
+
+
 @HOOKS.register_module()
 class ReproducibleResumeHook(Hook):
     """Make a resumed training continue as if it had not been interrupted.
@@ -142,7 +169,12 @@ class ReproducibleResumeHook(Hook):
     rank, iteration): the state then needs no restoring, with any number of
     workers. Iteration-based training with mmengine's ``InfiniteSampler``
     also jumps to its next batch without loading the seen ones. The seed
-    itself is in the checkpoint.
+    itself is in the checkpoint, and that of the sampler, which draws its own with
+    ``FlexibleRunner`` and with ``diff_rank_seed``.
+
+    A checkpoint from the middle of an accumulation (``accumulative_counts``) also
+    holds the gradients so far, as ``gradients``. Not so in distributed training,
+    where every process has its own: there mmengine warns at the resume.
 
     Other samplers than mmengine's ``DefaultSampler`` and ``InfiniteSampler``,
     and generators that a transform keeps for itself, are not covered.
@@ -152,21 +184,51 @@ class ReproducibleResumeHook(Hook):
 
     def __init__(self) -> None:
         self._seed_at_build: int | None = None
+        self._sampler = None
+        self._loaded: dict = {}
 
     def before_run(self, runner) -> None:
         """Remember the seed that the samplers were built with."""
         self._seed_at_build = runner.seed
 
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Add the sampler's seed, and the gradients of a step that is not complete."""
+        if 'optimizer' not in checkpoint:  # it is not for resuming
+            return
+        if self._sampler is not None:
+            checkpoint['meta']['sampler_seed'] = self._sampler.seed
+        if get_world_size() == 1 and not _at_step(runner.optim_wrapper):
+            checkpoint['gradients'] = {
+                name: parameter.grad.cpu()
+                for name, parameter in unwrap(runner.model).named_parameters()
+                if parameter.grad is not None
+            }
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Keep what :meth:`before_save_checkpoint` has added."""
+        meta = checkpoint.get('meta') or {}
+        self._loaded = dict(
+            sampler_seed=meta.get('sampler_seed'),
+            gradients=checkpoint.get('gradients') or {},
+        )
+
     def before_train(self, runner) -> None:
-        """Tie every sample's randomness to its draw."""
+        """Tie every sample's randomness to its draw, and take up the gradients of a
+        step that was not complete."""
         loop = runner.train_loop
+        loaded, self._loaded = self._loaded if loop.iter else {}, {}
+        if loaded.get('gradients'):
+            _restore_gradients(runner, loaded['gradients'])
         loader = loop.dataloader
         batches = getattr(loader, 'batch_sampler', None)
         sampler = getattr(batches, 'sampler', None)
         if not isinstance(sampler, (DefaultSampler, InfiniteSampler)):
             return  # unknown, or prepared by an earlier call
-        if sampler.seed == self._seed_at_build:
+        if loaded.get('sampler_seed') is not None:
+            sampler.seed = loaded['sampler_seed']
+        elif sampler.seed == self._seed_at_build:
             sampler.seed = runner.seed  # resuming brings its own
+        self._sampler = sampler
 
         infinite = isinstance(sampler, InfiniteSampler)
         jump = infinite and type(batches) is BatchSampler
@@ -183,7 +245,7 @@ class ReproducibleResumeHook(Hook):
             fresh = type(loop.dataloader_iterator)(loader)
             if getattr(loop, 'fast_forward_on_resume', False):
                 seen = 0  # the loop will not ask
-            loop.dataloader_iterator = _SkippedIterator(fresh, seen)
+            loop.dataloader_iterator = _SkippedIterator(fresh, seen) if seen else fresh
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
         """Tie the randomness of the model's step to the iteration."""
@@ -214,6 +276,22 @@ def _modules_of(keys: list[str], others: list[str]) -> str:
         else name
         for name, parts in found.items()
     )
+
+
+class CheckpointFitHook(Hook):
+    """Refuse a checkpoint of another model before it is loaded; see
+    :func:`~pvd_mm.engine.checkpoint.check_fit`.
+
+    Args:
+        path (str): Its file, for the message.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Check it; by now every runner has built its model."""
+        check_fit(runner.model, checkpoint, self.path)
 
 
 @HOOKS.register_module()

@@ -1,14 +1,16 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Testing, as ``tools/test.py`` does it."""
 
+import copy
 import os
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 
+from pvd_mm.utils.config_types import dataset_configs, type_name
 from pvd_mm.utils.errors import UsageError
 from pvd_mm.utils.files import check_folder
 
-from .checkpoint import check_checkpoint
+from .checkpoint import read_checkpoint
 from .config import (
     adapt_to_cpu,
     build_runner,
@@ -16,26 +18,42 @@ from .config import (
     name_if_shipped,
     require_file,
 )
+from .hooks import CheckpointFitHook
 
 
 def _metrics(cfg: Config) -> list:
+    """The list of the metrics of the config's test, in place."""
     evaluator = cfg.test_evaluator
-    return list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
+    holder, key = cfg, 'test_evaluator'
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:
+        holder, key, evaluator = evaluator, 'metrics', evaluator['metrics']
+    holder[key] = (
+        list(evaluator) if isinstance(evaluator, (list, tuple)) else [evaluator]
+    )
+    return holder[key]
 
 
 def _write_predictions(cfg: Config, out: str) -> None:
     """Send predictions to ``out`` as each framework's own test.py does."""
+    if 'metrics' in cfg.test_evaluator and type_name(cfg.test_evaluator) not in (
+        '',
+        'Evaluator',
+    ):
+        raise UsageError(
+            f'--out does not work with {type_name(cfg.test_evaluator)}, which gives '
+            'each of its metrics a part of the predictions'
+        )
+    metrics = _metrics(cfg)
     if cfg.get('default_scope') == 'mmdet':
         if not out.endswith(('.pkl', '.pickle')):
             raise UsageError(f'--out must be a .pkl file, got {out}')
-        cfg.test_evaluator = _metrics(cfg) + [
-            dict(type='DumpDetResults', out_file_path=out)
-        ]
+        metrics.append(dict(type='DumpDetResults', out_file_path=out))
         return
-    metrics = _metrics(cfg)
-    target = next((m for m in metrics if m.get('type') == 'IoUMetric'), metrics[0])
-    target['output_dir'] = out
-    target['keep_results'] = True
+    writer = next((m for m in metrics if type_name(m) == 'IoUMetric'), None)
+    if writer is None:
+        writer = dict(type='IoUMetric', format_only=True)
+        metrics.append(writer)
+    writer['output_dir'] = out
 
 
 def _show_predictions(
@@ -55,14 +73,16 @@ def _show_predictions(
     if show_dir:
         if cfg.get('default_scope') == 'mmdet':
             hook['test_out_dir'] = show_dir
-        else:
+        elif cfg.get('visualizer'):
             cfg.visualizer['save_dir'] = show_dir
+        else:
+            raise UsageError('--show-dir needs `visualizer` in the config')
     if cfg.get('default_scope') != 'mmdet':
         hook.setdefault('interval', 1)  # mmseg's default paints every 50th
 
 
 def _use_tta(cfg: Config) -> None:
-    if 'mask_head' in cfg.model.get('roi_head', {}):
+    if 'mask_head' in (cfg.model.get('roi_head') or {}):
         raise UsageError(
             '--tta does not work with instance segmentation: '
             "mmdet's DetTTAModel merges boxes alone"
@@ -70,11 +90,11 @@ def _use_tta(cfg: Config) -> None:
     for key in ('tta_model', 'tta_pipeline'):
         if key not in cfg:
             raise UsageError(f'--tta needs `{key}` in the config')
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    for dataset in dataset_configs(cfg.test_dataloader.dataset):
+        dataset.pipeline = cfg.tta_pipeline
+    model = copy.copy(cfg.tta_model)  # ** would put classes into the config's text
+    model['module'] = cfg.model
+    cfg.model = model
 
 
 def test(
@@ -108,8 +128,8 @@ def test(
         dict: The metrics.
 
     Raises:
-        UsageError: On a missing config or checkpoint, one of another
-            model, or settings that the config does not support.
+        UserError: On a missing config or checkpoint, one that cannot be read or is of
+            another model, or settings that the config does not support.
     """
     require_file(checkpoint, 'Checkpoint')
     cfg = load_config(config, work_dir, cfg_options, launcher)
@@ -135,5 +155,6 @@ def test(
     ]
     adapt_to_cpu(cfg)
     runner = build_runner(cfg)
-    check_checkpoint(runner.model, checkpoint)
+    read_checkpoint(checkpoint)
+    runner.register_hook(CheckpointFitHook(checkpoint))
     return runner.test()

@@ -202,7 +202,7 @@ class PVDMaskHead(FCNMaskHead):
     def _sides(self, start: int, side: int) -> list[int]:
         """Sides of the grids of a RoI that starts at a level with a side,
         which is the last one; finest first."""
-        sides = [side]
+        sides = [int(side)]  # while it is traced, a size is a tensor
         for stride in reversed(self.decoder.strides[:start]):
             if sides[0] >= self.mask_size:
                 break

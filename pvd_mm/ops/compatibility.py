@@ -59,6 +59,8 @@ def functionalization_is_active() -> bool:
     Seen in torch 2.4 to 2.15. torch 2.1 tells the innermost transform alone. When both
     are gone, the op can't be functionalized.
     """
+    if not functorch_may_be_active():
+        return False
     functorch = _C._functorch
     if hasattr(functorch, 'get_interpreter_stack'):
         stack = functorch.get_interpreter_stack()

@@ -2,11 +2,14 @@
 """What the command lines of several programs have in common."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .errors import UserError
+
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class AtLeastOne(argparse.Action):
@@ -22,8 +25,8 @@ class AtLeastOne(argparse.Action):
 
 @contextmanager
 def exit_on_user_error(program: str, *others: type[Exception]) -> Iterator[None]:
-    """End the program with one line for a mistake of the user's, as
-    ``PROGRAM: message`` and with status 1.
+    """End the program with one line for a mistake of the user's, and for a disk that
+    is full, as ``PROGRAM: message`` and with status 1.
 
     Args:
         program (str): Its name.
@@ -37,3 +40,8 @@ def exit_on_user_error(program: str, *others: type[Exception]) -> Iterator[None]
         yield
     except (UserError, *others) as error:
         sys.exit(f'{program}: {error}')
+    except OSError as error:
+        if error.errno not in _FULL_DISK:
+            raise
+        file = error.filename or 'a file'
+        sys.exit(f'{program}: cannot write {file}: {error.strerror}')

@@ -49,6 +49,7 @@ def _heads(model: Any) -> Iterator[tuple[str, Any]]:
             kind.endswith('Head')
             and isinstance(getattr(module, 'num_classes', None), int)
             and kind not in _OTHER_LABELS
+            and 'RPN' not in kind  # mmdet's detector RPN has it as its bbox_head
             and not set(_OTHER_PLACES) & set(name.split('.'))
             and not getattr(module, 'class_agnostic', False)
         ):
@@ -66,7 +67,7 @@ def compare_classes(model: Any, dataset: Any) -> tuple[list[str], list[str]]:
 
     Args:
         model (nn.Module): A model of mmseg or mmdet.
-        dataset (BaseDataset): What it is trained with, or a wrapper of it.
+        dataset (Any): What it is trained with, of mmengine, or a wrapper of it.
 
     Returns:
         tuple[list[str], list[str]]: Of the heads that have fewer classes than the

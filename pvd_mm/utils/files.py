@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Folders and files that a program writes: whole ones, where the way is free."""
 
+import glob
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,19 @@ def make_folder(folder: str | os.PathLike) -> Path:
     return path
 
 
+def _is_running(number: str) -> bool:
+    """Whether there is a process of that number, as far as this machine can tell."""
+    if os.name != 'posix' or not number.isdigit():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        pass
+    return True
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A file beside ``path``, which becomes it if all goes well: what an
@@ -60,6 +74,9 @@ def whole(path: Path) -> Iterator[Path]:
         BlockedPathError: Its folder cannot be made.
     """
     make_folder(path.parent)
+    for old in path.parent.glob(f'.{glob.escape(path.name)}.*'):
+        if not _is_running(old.suffix[1:]):  # killed while it wrote
+            old.unlink(missing_ok=True)
     partial = path.with_name(f'.{path.name}.{os.getpid()}')
     try:
         yield partial
@@ -68,12 +85,34 @@ def whole(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Write a file, whole and to the disk, or not at all.
+
+    Raises:
+        BlockedPathError: Its folder cannot be made.
+        OSError: It cannot be written; with its name, which Python's own lacks.
+    """
+    try:
+        with whole(Path(path)) as partial, open(partial, 'wb') as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if os.name == 'posix':  # its name is to be on the disk, too
+            folder = os.open(Path(path).parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except OSError as error:
+        if isinstance(error, UserError) or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write a text file, whole and to the disk, or not at all."""
-    with whole(Path(path)) as partial, open(partial, 'w', encoding='utf-8') as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    """Write a text file, whole and to the disk, or not at all; see
+    :func:`write_bytes`."""
+    write_bytes(path, text.encode())
 
 
 def check_out_dir(out_dir: str, force: bool) -> Path:

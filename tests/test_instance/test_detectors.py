@@ -7,6 +7,7 @@ import pickle
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 import torch
@@ -310,3 +311,26 @@ def test_two_processes_one_of_them_without_a_positive():
 
 if __name__ == '__main__':
     worker(int(sys.argv[1]), int(sys.argv[2]))
+
+
+@pytest.mark.parametrize('name', PVD)
+def test_mmengines_complexity_analysis(name):
+    """As mmdet's get_flops.py asks it; torch's own counter is the oracle."""
+    from mmengine.analysis import FlopAnalyzer, get_model_complexity_info
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = detector(name).eval()
+    data = model.data_preprocessor(batch(sample((64, 96), BOXES[:1])))
+    model.forward = partial(model.forward, data_samples=data['data_samples'])
+    options = dict(inputs=data['inputs'], show_table=False, show_arch=False)
+    assert get_model_complexity_info(model, None, **options)['flops'] > 0
+    found = FlopAnalyzer(model, data['inputs']).by_operator()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(data['inputs'])
+    expected = {
+        str(op).split('.')[-1]: flops // 2
+        for op, flops in counter.get_flop_counts()['Global'].items()
+    }
+    # a trace leaves out the contexts of levels at which no RoI starts
+    assert found['conv'] == pytest.approx(expected['convolution'], rel=0.01)
+    assert found['dynamic_deconv2d'] == expected['dynamic_deconv2d']

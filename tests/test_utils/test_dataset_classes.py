@@ -83,6 +83,7 @@ def test_what_may_differ():
     stuff = dict(type='FusedSemanticHead', num_ins=1, fusion_level=0, num_classes=2)
     detector = model('mmdet', rpn_head=rpn, mask_head=agnostic, semantic_head=stuff)
     assert compare_classes(detector, data()) == ([], [])
+    assert compare_classes(model('mmdet', bbox_head=rpn), data()) == ([], [])
     edges = dict(fcn(2), type='STDCHead', boundary_threshold=0.1)
     segmentor = model('mmseg', decode_head=fcn(3), auxiliary_head=edges)
     assert compare_classes(segmentor, data()) == ([], [])

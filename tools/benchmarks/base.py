@@ -53,8 +53,15 @@ class ModelBenchmark(ABC):
         self.model = MODELS.build(cfg)
         # a process of its own needs no SyncBN, nor does a CPU take it
         self.model = revert_sync_batchnorm(self.model).to(self.device)
-        self.optimizer = build_optim_wrapper(self.model, self.cfg.optim_wrapper.copy())
+        if 'train' in self.kinds:
+            wrapper = self.cfg.optim_wrapper.copy()
+            self.optimizer = build_optim_wrapper(self.model, wrapper)
         self.load_data()
+
+    @property
+    def channels(self) -> int:
+        """Of the images, as the backbone takes them."""
+        return (self.cfg.model.get('backbone') or {}).get('in_channels', 3)
 
     @staticmethod
     @abstractmethod

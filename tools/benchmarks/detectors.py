@@ -50,12 +50,11 @@ class DetectorBenchmark(ModelBenchmark):
         random = torch.Generator().manual_seed(0)
         head = self.model.roi_head
         classes = head.bbox_head.num_classes
+        shape = (self.channels, *self.size)
         images, samples, self.train_proposals = [], [], []
         for _ in range(self.batch_size):
             images.append(
-                torch.randint(
-                    0, 256, (3, *self.size), generator=random, dtype=torch.uint8
-                )
+                torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
             )
             boxes = random_boxes(self.objects, self.size, random)
             samples.append(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from pvd_mm.engine.config import load_config
+from pvd_mm.engine.config import adapt_to_cpu, load_config
 from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.markdown import markdown_table
 from pvd_mm.utils.timing import current_device, take_turns
@@ -55,7 +55,7 @@ def load_benchmarks(
         UserError: If these do not go together.
     """
     loaded = [load_config(config) for config in configs]
-    scopes = {cfg.default_scope for cfg in loaded}
+    scopes = {cfg.get('default_scope') for cfg in loaded}
     if len(scopes) > 1:
         raise UserError('segmentors and detectors cannot be compared')
     cls = benchmark_class(*scopes)
@@ -67,6 +67,13 @@ def load_benchmarks(
             f'--batch-size must be at least {cls.least_batch_size} to train: batch '
             'norm over one pooled pixel needs two images'
         )
+    for config, cfg in zip(configs, loaded):
+        if 'train' in kinds and not cfg.get('optim_wrapper'):
+            raise UserError(
+                f'{config} has no optim_wrapper, so it cannot train; measure with '
+                '--no-train'
+            )
+        adapt_to_cpu(cfg)
     if options and scopes != {'mmdet'}:
         raise UserError('--rois and --objects are for detectors')
     size = tuple(size or cls.default_size(loaded[0]))
@@ -118,7 +125,7 @@ def benchmark(
         report(
             f'round {done[turn]}/{planned[turn]}, {model.name}, {kind}: {seconds:.3f} s'
         )
-        model.optimizer.zero_grad()  # of memory that the next model needs
+        model.model.zero_grad()  # of memory that the next model needs
 
     with current_device(models[0].device):
         results = [_measure_once(model, kinds, report) for model in models]
@@ -138,7 +145,7 @@ def _measure_once(
     result = dict(name=model.name, **model.complexity())
     for kind in kinds:
         result[f'{kind}_mib'] = peak_memory(getattr(model, kind), model.device)
-    model.optimizer.zero_grad()
+    model.model.zero_grad()
     report(f'{model.name}: {result["params"] / 1e6:.1f} M parameters')
     for kind in kinds:
         macs = result.get(f'{kind}_macs')

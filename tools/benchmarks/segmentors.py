@@ -6,6 +6,8 @@ from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from pvd_mm.utils.errors import UserError
+
 from .base import ModelBenchmark
 
 
@@ -17,12 +19,19 @@ class SegmentorBenchmark(ModelBenchmark):
 
     @staticmethod
     def default_size(cfg: Config) -> tuple[int, int]:
-        """The crops that the config trains on."""
+        """The crops that the config trains on.
+
+        Raises:
+            UserError: If it does not say.
+        """
+        if not cfg.get('crop_size'):
+            raise UserError('the first config has no crop_size; give --size')
         return tuple(cfg.crop_size)
 
     def load_data(self) -> None:
         """Images and label maps."""
-        self.images = torch.randn(self.batch_size, 3, *self.size, device=self.device)
+        shape = (self.batch_size, self.channels, *self.size)
+        self.images = torch.randn(shape, device=self.device)
         classes = self.model.decode_head.num_classes
         self.samples = []
         for _ in range(self.batch_size):

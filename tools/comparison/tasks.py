@@ -8,7 +8,8 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
-from pvd_mm.utils.errors import LabelError
+from pvd_mm.utils.config_types import type_name
+from pvd_mm.utils.errors import LabelError, UserError
 from pvd_mm.visualization.grid import Cell
 from pvd_mm.visualization.painters import IGNORED, InstancePainter, LabelPainter
 
@@ -140,7 +141,8 @@ class InstanceTask(InstancePainter):
         """COCO's AP, and boundary AP as the config sets it."""
         coco = dict(type='CocoMetric', metric=['bbox', 'segm'])
         metrics = [coco, _configured(cfg, 'BoundaryAPMetric')]
-        return _build([dict(m, ann_file=dataset.ann_file) for m in metrics], dataset)
+        ann_file = _annotation_file(dataset)
+        return _build([dict(m, ann_file=ann_file) for m in metrics], dataset)
 
     def quality(self, sample) -> float:
         """Of an image's prediction: its panoptic quality.
@@ -201,6 +203,23 @@ def _true_labels(sample, image: np.ndarray) -> np.ndarray:
     return labels
 
 
+def _annotation_file(dataset) -> str:
+    """That of a data set, or of the one inside wrappers such as ``RepeatDataset``.
+
+    Raises:
+        UserError: There are several.
+    """
+    while not hasattr(dataset, 'ann_file'):
+        parts = getattr(dataset, 'datasets', None) or [dataset.dataset]
+        if len(parts) > 1:
+            raise UserError(
+                f'the test data are {len(parts)} data sets with annotation files of '
+                'their own; detectors are compared on one.'
+            )
+        dataset = parts[0]
+    return dataset.ann_file
+
+
 def _match(sample, truth) -> Match:
     return match(detections_of(sample), *truth_of(truth))
 
@@ -208,10 +227,12 @@ def _match(sample, truth) -> Match:
 def _configured(cfg: Config, metric: str) -> dict:
     """The settings of a metric in a config's test, without those that change
     its report; its defaults if it is not there."""
-    evaluator = cfg.get('test_evaluator', [])
+    evaluator = cfg.get('test_evaluator') or []
+    if isinstance(evaluator, dict):
+        evaluator = evaluator.get('metrics', [evaluator])
     settings = dict(type=metric)
-    for entry in [evaluator] if isinstance(evaluator, dict) else evaluator:
-        if str(entry['type']).endswith(metric):
+    for entry in evaluator:
+        if type_name(entry).endswith(metric):
             settings = dict(entry)
     for key in ('prefix', 'metric_items', 'format_only', 'outfile_prefix'):
         settings.pop(key, None)

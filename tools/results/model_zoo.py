@@ -11,6 +11,7 @@ import yaml
 from mmengine.config import Config
 
 from pvd_mm.engine.records import records_of
+from pvd_mm.utils.config_types import type_name
 from pvd_mm.utils.markdown import markdown_table
 from pvd_mm.utils.shipped_configs import find_shipped, shipped_configs
 
@@ -150,7 +151,7 @@ def segmentors_table(records: Sequence[dict]) -> str:
     ):
         head_cfg = Config.fromfile(find_shipped(name)).model.decode_head
         kind = ['baseline', NONE]
-        if head_cfg.type == 'PVDHead':
+        if type_name(head_cfg) == 'PVDHead':
             width = head_cfg.get('decoder', {}).get('vote_channels', 'maps')
             if isinstance(width, (list, tuple)):
                 width = f'{min(width)} to {max(width)}'

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from pvd_mm.engine.checkpoint import is_readable
 from pvd_mm.engine.config import adapt_to_cpu, add_hooks, build_runner, load_config
+from pvd_mm.utils.config_types import dataset_configs, type_name
 from pvd_mm.utils.errors import MissingDataError
 from pvd_mm.utils.files import make_folder
 from pvd_mm.utils.markdown import markdown_table
@@ -73,13 +75,15 @@ def overfit_config(
     for part in ('train', 'val', 'test'):
         loader = cfg[f'{part}_dataloader']
         loader.update(num_workers=0, persistent_workers=False)
-        loader.dataset.update(
+        dataset = next(dataset_configs(loader.dataset))
+        loader.dataset = dataset
+        dataset.update(
             data_root=data_root, ann_file=ann_file, data_prefix=dict(img='train2017/')
         )
-        for transform in loader.dataset.pipeline:
-            if transform.type == 'Resize':
+        for transform in dataset.pipeline:
+            if type_name(transform) == 'Resize':
                 transform.scale = scale
-            if transform.type == 'RandomFlip':
+            if type_name(transform) == 'RandomFlip':
                 transform.prob = 0.0
     cfg.train_dataloader.batch_size = batch_size
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
@@ -176,7 +180,7 @@ def overfit(
     for config in configs:
         name = Path(config).stem
         work_dir = out / name
-        if not (work_dir / f'iter_{iters}.pth').is_file():
+        if not is_readable(work_dir / f'iter_{iters}.pth'):
             cfg = overfit_config(
                 load_config(config, str(work_dir)),
                 str(Path(data_root).resolve()),

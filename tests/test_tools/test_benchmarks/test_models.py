@@ -1,6 +1,8 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Models measured side by side, on small images and with few boxes."""
 
+import json
+
 import pytest
 import torch
 
@@ -126,3 +128,38 @@ def test_the_tool_refuses_what_makes_no_sense(run_tool, args, message):
     pytest.importorskip('mmdet')
     pytest.importorskip('mmseg')
     assert message in run_tool('benchmark_model', *args, ok=False)
+
+
+ONE_CHANNEL = """
+_base_ = 'pvd_mm::pvd/pvd_r18-stage-c32_1xb2-600_street-192x256.py'
+crop_size = None
+model = dict(
+    data_preprocessor=dict(mean=[127.0] * {0}, std=[60.0] * {0}, bgr_to_rgb=False),
+    backbone=dict(in_channels={0}))
+optim_wrapper = None
+"""
+
+
+@pytest.mark.parametrize('channels', [1, 4])
+def test_channels_of_the_config(run_tool, tmp_path, channels):
+    """And a config without a size of its own, and without an optimizer."""
+    pytest.importorskip('mmseg')
+    config = tmp_path / 'own.py'
+    config.write_text(ONE_CHANNEL.format(channels))
+    said = run_tool('benchmark_model', config, '--no-train', ok=False)
+    assert said == 'benchmark_model: the first config has no crop_size; give --size\n'
+    words = ('--size', 32, 64, '--rounds', 1)
+    said = run_tool('benchmark_model', config, *words, ok=False)
+    assert f'{config} has no optim_wrapper, so it cannot train' in said
+    for name in (config, 'pvd_r18-stage-c32_1xb2-600_street-192x256'):
+        out = tmp_path / 'table'
+        run_tool(
+            *('benchmark_model', name, *words, '--no-train', '--out', out, '--force')
+        )
+        (result,) = json.loads(out.with_suffix('.json').read_text())['results']
+        if name == config:
+            own = result
+    # the deep stem's first convolution: 3x3 weights for 32 channels, 16x32 pixels
+    more = (3 - channels) * 9 * 16
+    assert result['params'] - own['params'] == more
+    assert result['forward_macs'] - own['forward_macs'] == more * 16 * 32

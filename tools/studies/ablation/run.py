@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
+from pvd_mm.engine.checkpoint import latest_checkpoint
 from pvd_mm.engine.config import resolve_config
 from pvd_mm.engine.records import read_records, records_of
 from pvd_mm.utils.errors import MissingDataError, UserError
@@ -71,12 +72,6 @@ def _option(value) -> str:
     return str(value)
 
 
-def _last_checkpoint(work_dir: Path) -> str | None:
-    pointer = work_dir / 'last_checkpoint'
-    checkpoint = pointer.read_text().strip() if pointer.is_file() else ''
-    return checkpoint if Path(checkpoint).is_file() else None
-
-
 def _call(words: Sequence[str], training: str, log: Path) -> None:
     """Run a tool; its failure is a UserError with the last error of its log."""
     with open(log, 'a', encoding='utf-8') as file:
@@ -95,10 +90,9 @@ def _train_and_test(
     training = f'{trial.name}, seed {seed}'
     work_dir = make_folder(out / trial.folder(seed))
     test_dir = str(work_dir / 'test')
-    resume = ['--resume'] if _last_checkpoint(work_dir) else []
-    train = command('train', trial, seed, str(work_dir), data, resume)
+    train = command('train', trial, seed, str(work_dir), data, ['--resume'])
     _call(train, training, work_dir / 'train.log')
-    checkpoint = _last_checkpoint(work_dir)
+    checkpoint = latest_checkpoint(work_dir)
     if checkpoint is None:
         raise UserError(f'{training}: its training left no checkpoint in {work_dir}')
     test = command('test', trial, seed, test_dir, data, [checkpoint])
