@@ -354,9 +354,12 @@ def _finish_onnx(path) -> None:
 
 def _to_float16(path: Path, calibration: list) -> None:
     import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
+    file = OnnxModel(onnx.load(path))
+    file.convert_float_to_float16(keep_io_types=True)
+    file.topological_sort()
+    onnx.save(file.model, path)
 
 
 def _to_int8(path: Path, calibration: list[np.ndarray]) -> None:

@@ -211,14 +211,16 @@ class DecodingStep(BaseModule):
 
         # under autocast M and V may have left their layers in two dtypes
         votes = votes.to(fused.dtype)
+        # no max(): an exporter would write it into the graph
         sides = [
-            max(coarse, -(-fine // stride))
+            coarse if coarse * stride >= fine else -(-fine // stride)
             for fine, coarse in zip(size, sizes_of(fused)[2:])
         ]
         fused, votes = match_size(fused, sides), match_size(votes, sides)
         # the least that these make, where B has more than A / s rounded up
         whole = [
-            max(fine, (coarse - 1) * stride + 1) for fine, coarse in zip(size, sides)
+            fine if (coarse - 1) * stride < fine else (coarse - 1) * stride + 1
+            for fine, coarse in zip(size, sides)
         ]
         if self.upsampling != 'votes':
             result = self.control(fused, votes, whole, stride)

@@ -46,16 +46,16 @@ def dynamic_deconv2d(
     input: Tensor, votes: Tensor, geometry: Geometry, formulation: str
 ) -> Tensor:
     """See :func:`pvd_mm.ops.dynamic_deconv2d`; arguments are checked."""
-    _, channels, *size = sizes_of(input)
+    n, channels, *size = sizes_of(input)
     k, groups = geometry.kernel_size, geometry.groups
     if formulation == 'exact':
         if groups == 1:  # fewer operators in a file
             terms = input.unsqueeze(2) * votes.unsqueeze(1)
         else:
             fused = input.unflatten(1, (groups, channels // groups)).unsqueeze(3)
-            terms = (fused * votes.unflatten(1, (groups, 1, k**2))).flatten(1, 2)
-        return _add_up(terms.flatten(1, 2), channels, geometry)
-    sums = _add_up(votes, groups, geometry)
+            terms = fused * votes.unflatten(1, (groups, 1, k**2))
+        return _add_up(terms, (n, channels), geometry)
+    sums = _add_up(votes, (n, groups), geometry)
     own = matrix.expand(
         input.unflatten(1, (groups, channels // groups)),
         geometry._replace(output_size=tuple(map(_followed, geometry.output_size))),
@@ -69,14 +69,17 @@ def _followed(side: int) -> int | Tensor:
     return getattr(side, 'tensor', side)
 
 
-def _add_up(terms: Tensor, channels: int, geometry: Geometry) -> Tensor:
-    """(N, C, H', W') from (N, C·k², H, W)."""
-    k, s, p, (height, width), _ = geometry
+def _add_up(terms: Tensor, shape: tuple[int, int], geometry: Geometry) -> Tensor:
+    """(N, C, H', W') from the terms in this order: N, C, k², H, W; ``shape`` is N and
+    C."""
+    (n, channels), (k, s, p, (height, width), _) = shape, geometry
     if torch.onnx.is_in_onnx_export() and torch.jit.is_tracing():
         # the older exporter has no fold of a size that it follows
+        terms = terms.flatten(1, -3)
         window = torch.eye(k**2, dtype=terms.dtype).view(k**2, 1, k, k)
         windows = window.repeat(int(channels), 1, 1, 1)
         most = F.conv_transpose2d(terms, windows, None, s, p, s - 1, int(channels))
         return most[..., : _followed(height), : _followed(width)]
+    terms = terms.reshape(_followed(n), int(channels) * k**2, -1)
     size = _followed(height), _followed(width)
-    return F.fold(terms.flatten(2), size, k, padding=p, stride=s)
+    return F.fold(terms, size, k, padding=p, stride=s)

@@ -181,7 +181,7 @@ def test_a_file_that_computes_something_else_is_not_kept(
         exporting.WholeSegmentor, '__init__', _without_normalisation(exporting)
     )
     with pytest.raises(UserError, match='does not compute what the model does'):
-        export(*segmentor_files, str(tmp_path / 'pvd.pt2'), format='pt2')
+        export(*segmentor_files, str(tmp_path / 'pvd.pt'), format='torchscript')
     assert not list(tmp_path.iterdir())
 
 
