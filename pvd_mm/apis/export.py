@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from pvd_mm.ops.checks import check_choice
+from pvd_mm.ops.compatibility import exports_any_size
 from pvd_mm.ops.standard_operators import use_standard_operators
 from pvd_mm.utils.errors import UsageError, UserError
 from pvd_mm.utils.files import check_new, whole
@@ -222,6 +223,11 @@ def _check(out, format, output, size, number, precision, opset, force) -> Path:
         raise UsageError(f'the number of images is {number}; expected at least 1.')
     if precision != 'float32' and format != 'onnx':
         raise UsageError(f"precision '{precision}' is for onnx, not for '{format}'.")
+    if format != 'torchscript' and not exports_any_size():
+        raise UsageError(
+            f"format '{format}' needs torch 2.6 or newer, and this is torch "
+            f"{torch.__version__}; 'torchscript' does not."
+        )
     if format == 'onnx':
         _require('onnx', 'onnxscript', 'onnxruntime')
         if opset < LEAST_OPSET:

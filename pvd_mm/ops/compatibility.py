@@ -115,6 +115,14 @@ def autocast_dtype(device: str) -> torch.dtype | None:
     return None
 
 
+def exports_any_size() -> bool:
+    """Whether ``torch.export`` takes sizes that are only known when the program runs,
+    and ``torch.onnx.export`` is built on it: from torch 2.6 on."""
+    from torch import export
+
+    return hasattr(getattr(export, 'Dim', None), 'DYNAMIC')
+
+
 def register_fake(op, kernel, library: Library) -> None:
     """Say which shapes and dtypes an operator gives.
 

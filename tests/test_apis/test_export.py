@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from helpers.commands import ROOT, python
+from helpers.torch_features import needs_automatic_sizes
 from helpers.untrained import SEGMENTOR, make
 from pvd_mm.apis import export as exporting
 from pvd_mm.apis.export import export
@@ -18,6 +19,8 @@ from pvd_mm.utils.errors import UserError
 onnx = pytest.importorskip('onnx', reason='onnx is not installed')
 ort = pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 pytest.importorskip('onnxscript', reason='onnxscript is not installed')
+
+pytestmark = needs_automatic_sizes
 
 SIZES = ((1, 3, 64, 128), (3, 3, 97, 131), (2, 3, 33, 250))
 
@@ -222,6 +225,12 @@ def test_nothing_is_replaced(segmentor_files, run_tool, tmp_path):
     text = run_tool('export', *segmentor_files, '--out', path, ok=False)
     assert 'export:' in text and 'would be replaced' in text
     assert path.read_text() == 'mine'
+
+
+def test_an_older_torch(segmentor_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, 'exports_any_size', lambda: False)
+    with pytest.raises(UserError, match=r"'onnx' needs torch 2\.6 or newer"):
+        export(*segmentor_files, str(tmp_path / 'x.onnx'))
 
 
 def test_missing_package(segmentor_files, tmp_path, monkeypatch):
