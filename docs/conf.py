@@ -56,7 +56,7 @@ toc_object_entries_show_parents = 'hide'
 # Names of other packages, which lead nowhere without their sites' indexes, and
 # words that stand in the place of a type.
 nitpick_ignore_regex = [
-    ('py:class', r'(abc|argparse|mm\w+|nn|np|os|pycocotools|torch)\..+'),
+    ('py:class', r'(abc|argparse|mm\w+|nn|np|os|_pickle|pycocotools|torch)\..+'),
     ('py:class', 'optional|BaseInferencer|COCO|Config|Path|PathLike|Runner'),
     ('py:class', 'SegDataSample|Tensor'),
 ]

@@ -45,7 +45,7 @@ class WholeSegmentor(nn.Module):
     """A segmentor of mmseg from the raw image to its result.
 
     Args:
-        model (EncoderDecoder): The trained model.
+        model (nn.Module): The trained model, one of mmseg.
         output (str): 'labels', 'scores' or 'logits'.
     """
 

@@ -33,7 +33,7 @@ _UNREADABLE = (
 )
 
 
-class BrokenCheckpointError(UsageError):
+class BrokenCheckpointError(UsageError, pickle.UnpicklingError):
     """A file cannot be read as a checkpoint."""
 
 

@@ -36,7 +36,7 @@ FASTEST = {'cpu': 'cpp', 'cuda': 'triton'}
 VARIABLE = 'PVD_MM_BACKEND'
 _VARIABLE_IN_WORDS = f'environment variable {VARIABLE}'
 
-#: Those that are compiled on the user's machine: compared with matrix first.
+#: Compared with matrix first, for they are compiled on the user's machine.
 SELF_CHECKED = ('triton',)
 
 _warned = set()
