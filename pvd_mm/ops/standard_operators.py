@@ -12,7 +12,6 @@ Shape shorthand: N batch, G groups, C channels per group, (H, W) input size,
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -22,24 +21,25 @@ from .backends import matrix
 from .checks import Geometry
 from .tracing import sizes_of
 
-_requested: ContextVar[bool] = ContextVar('standard_operators', default=False)
+_requested = False  # no ContextVar: compilers before torch 2.4 can't look into one
 
 
 @contextmanager
 def use_standard_operators() -> Iterator[None]:
-    """Within it, :func:`pvd_mm.ops.dynamic_deconv2d` consists of torch's own
-    operators: what ``torch.export`` and ``torch.jit.trace`` record there runs without
-    pvd_mm. An export to ONNX needs no such request."""
-    token = _requested.set(True)
+    """Within it, in all threads, :func:`pvd_mm.ops.dynamic_deconv2d` consists of
+    torch's own operators: what ``torch.export`` and ``torch.jit.trace`` record there
+    runs without pvd_mm. An export to ONNX needs no such request."""
+    global _requested
+    before, _requested = _requested, True
     try:
         yield
     finally:
-        _requested.reset(token)
+        _requested = before
 
 
 def are_wanted() -> bool:
     """Whether the op is to be written in standard operators."""
-    return _requested.get() or torch.onnx.is_in_onnx_export()
+    return _requested or torch.onnx.is_in_onnx_export()
 
 
 def dynamic_deconv2d(
@@ -80,6 +80,8 @@ def _add_up(terms: Tensor, shape: tuple[int, int], geometry: Geometry) -> Tensor
         windows = window.repeat(int(channels), 1, 1, 1)
         most = F.conv_transpose2d(terms, windows, None, s, p, s - 1, int(channels))
         return most[..., : _followed(height), : _followed(width)]
+    if 0 in (height, width):  # fold refuses it
+        return terms.new_zeros(n, channels, height, width)
     terms = terms.reshape(_followed(n), int(channels) * k**2, -1)
     size = _followed(height), _followed(width)
     return F.fold(terms, size, k, padding=p, stride=s)
