@@ -54,7 +54,7 @@ class WholeSegmentor(nn.Module):
         self.model = model.eval()
         self.output = output
         preprocessor = model.data_preprocessor
-        self.normalises = preprocessor._enable_normalize
+        self.normalises = hasattr(preprocessor, 'mean')
         if self.normalises:
             self.register_buffer('mean', preprocessor.mean.clone())
             self.register_buffer('std', preprocessor.std.clone())
@@ -173,8 +173,9 @@ def export(
     samples = list(_samples(inferencer, images, number, size))
     calibration = _calibration(inferencer, size) if precision == 'int8' else []
     module = WholeSegmentor(model, output)
-    metadata = _metadata(model, config, output)
-    example = _raw(model, samples[0]['inputs'][0])
+    swaps = _swaps_channels(inferencer)
+    metadata = _metadata(model, config, output, swaps)
+    example = _raw(samples[0]['inputs'][0], swaps)
     example = example if size else example.repeat(2, 1, 1, 1)
     with whole(path) as partial:
         try:
@@ -187,7 +188,7 @@ def export(
                 f'{str(error).strip().splitlines()[0]}'
             ) from error
         _PRECISERS[precision](partial, calibration)
-        proof = _prove(model, _READERS[format](partial), samples)
+        proof = _prove(model, _READERS[format](partial), samples, swaps)
         if not proof.agreement >= agreement:
             raise UsageError(
                 '\n  '.join(
@@ -250,12 +251,19 @@ def _require(*packages: str) -> None:
         )
 
 
-def _metadata(model: nn.Module, config: str, output: str) -> dict[str, str]:
-    preprocessor = model.data_preprocessor
+def _swaps_channels(inferencer) -> bool:
+    """Whether the model takes RGB where mmcv loads BGR."""
+    preprocessor = inferencer.cfg.model.get('data_preprocessor') or {}
+    return any(preprocessor.get(name) for name in ('bgr_to_rgb', 'rgb_to_bgr'))
+
+
+def _metadata(
+    model: nn.Module, config: str, output: str, swaps: bool
+) -> dict[str, str]:
     return dict(
         classes=json.dumps(model.dataset_meta['classes']),
         palette=json.dumps(model.dataset_meta['palette']),
-        channel_order='RGB' if preprocessor.channel_conversion else 'BGR',
+        channel_order='RGB' if swaps else 'BGR',
         output=output,
         config=Path(config).stem,
         pvd_mm=__version__,
@@ -287,10 +295,9 @@ def _resized(batch: dict, size) -> dict:
     return batch
 
 
-def _raw(model: nn.Module, image: Tensor) -> Tensor:
+def _raw(image: Tensor, swaps: bool) -> Tensor:
     """What the file takes, (1, 3, H, W), from what mmcv has loaded, (3, H, W)."""
-    order = [2, 1, 0] if model.data_preprocessor.channel_conversion else [0, 1, 2]
-    return image[order][None].float()
+    return (image.flip(0) if swaps else image)[None].float()
 
 
 # -- formats ------------------------------------------------------------------------
@@ -391,7 +398,8 @@ def _calibration(inferencer, size) -> list[np.ndarray]:
     dataset = DATASETS.build(dict(dataset, pipeline=[]))
     paths = [dataset[i]['img_path'] for i in _spread(len(dataset), _CALIBRATION_IMAGES)]
     batches = [_resized(inferencer.prepare(path), size) for path in paths]
-    return [_raw(inferencer.model, batch['inputs'][0]).numpy() for batch in batches]
+    swaps = _swaps_channels(inferencer)
+    return [_raw(batch['inputs'][0], swaps).numpy() for batch in batches]
 
 
 _PRECISERS = dict(
@@ -446,7 +454,7 @@ _FINISHERS = dict(onnx=_finish_onnx)
 
 
 @torch.no_grad()
-def _prove(model: nn.Module, run: Run, samples: Sequence[dict]) -> Proof:
+def _prove(model: nn.Module, run: Run, samples: Sequence[dict], swaps: bool) -> Proof:
     """mmseg's own prediction beside that from the file's logits, at the size of the
     images' labels; and the file's result beside its logits."""
     same = pixels = 0
@@ -457,7 +465,7 @@ def _prove(model: nn.Module, run: Run, samples: Sequence[dict]) -> Proof:
         inputs, data_samples = batch['inputs'], batch['data_samples']
         expected = model.predict(inputs, data_samples)[0]
         wanted, logits = expected.pred_sem_seg.data, expected.seg_logits.data
-        found = torch.from_numpy(run(_raw(model, sample['inputs'][0]).numpy())[-1])
+        found = torch.from_numpy(run(_raw(sample['inputs'][0], swaps).numpy())[-1])
         own = model.encode_decode(inputs, [dict(img_shape=inputs.shape[2:])])
         difference = max(difference, (own - found).abs().max().item())
         largest = max(largest, logits.abs().max().item())

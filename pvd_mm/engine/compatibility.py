@@ -50,6 +50,7 @@ _KNOWN_WARNINGS = (
     (r'``build_\w+`` would be deprecated soon', r'mm(seg|det)\.'),
     (r'Default ``avg_non_ignore`` is False', r'mmseg\.models\.losses\.'),
     (r'The draw is False', r'mmseg\.engine\.hooks\.'),
+    (r'faster_coco_eval is not installed', r'mmdet\.'),  # onedl-mmdetection 3.5.1
 )
 _KNOWN_LOG_MESSAGES = (
     'The prefix is not set in metric class',

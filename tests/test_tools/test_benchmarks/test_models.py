@@ -134,7 +134,7 @@ ONE_CHANNEL = """
 _base_ = 'pvd_mm::pvd/pvd_r18-stage-c32_1xb2-600_street-192x256.py'
 crop_size = None
 model = dict(
-    data_preprocessor=dict(mean=[127.0] * {0}, std=[60.0] * {0}, bgr_to_rgb=False),
+    data_preprocessor=dict(mean=None, std=None, bgr_to_rgb=False),
     backbone=dict(in_channels={0}))
 optim_wrapper = None
 """
