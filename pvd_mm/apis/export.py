@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pvd_mm.ops.checks import check_choice
 from pvd_mm.ops.compatibility import exports_any_size
 from pvd_mm.ops.standard_operators import use_standard_operators
-from pvd_mm.utils.errors import UsageError, UserError
+from pvd_mm.utils.errors import UsageError
 from pvd_mm.utils.files import check_new, whole
 from pvd_mm.version import __version__
 
@@ -180,8 +180,6 @@ def export(
     with whole(path) as partial:
         try:
             _WRITERS[format](module, example, partial, metadata, size is None, opset)
-        except UserError:
-            raise
         except Exception as error:  # of any kind, from three exporters
             raise UsageError(
                 f'{config} cannot be exported as {format}: {type(error).__name__}: '
@@ -199,7 +197,8 @@ def export(
                     ]
                 )
             )
-        _FINISHERS.get(format, lambda *_: None)(partial)
+        if format == 'onnx':
+            _finish_onnx(partial)
     return proof
 
 
@@ -447,7 +446,6 @@ def _read_torchscript(path) -> Run:
 
 _WRITERS = dict(onnx=_write_onnx, pt2=_write_pt2, torchscript=_write_torchscript)
 _READERS = dict(onnx=_read_onnx, pt2=_read_pt2, torchscript=_read_torchscript)
-_FINISHERS = dict(onnx=_finish_onnx)
 
 
 # -- proof --------------------------------------------------------------------------
@@ -463,10 +461,10 @@ def _prove(model: nn.Module, run: Run, samples: Sequence[dict], swaps: bool) -> 
     for sample in samples:
         batch = model.data_preprocessor(sample, False)
         inputs, data_samples = batch['inputs'], batch['data_samples']
-        expected = model.predict(inputs, data_samples)[0]
+        own = model.encode_decode(inputs, [dict(img_shape=inputs.shape[2:])])
+        expected = model.postprocess_result(own, data_samples)[0]
         wanted, logits = expected.pred_sem_seg.data, expected.seg_logits.data
         found = torch.from_numpy(run(_raw(sample['inputs'][0], swaps).numpy())[-1])
-        own = model.encode_decode(inputs, [dict(img_shape=inputs.shape[2:])])
         difference = max(difference, (own - found).abs().max().item())
         largest = max(largest, logits.abs().max().item())
         got = model.postprocess_result(found, data_samples)[0].pred_sem_seg.data

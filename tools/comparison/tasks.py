@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import METRICS
 
 from pvd_mm.utils.config_types import type_name
+from pvd_mm.utils.dataset_classes import leaves
 from pvd_mm.utils.errors import LabelError, UserError
 from pvd_mm.visualization.grid import Cell
 from pvd_mm.visualization.painters import IGNORED, InstancePainter, LabelPainter
@@ -209,15 +210,13 @@ def _annotation_file(dataset) -> str:
     Raises:
         UserError: There are several.
     """
-    while not hasattr(dataset, 'ann_file'):
-        parts = getattr(dataset, 'datasets', None) or [dataset.dataset]
-        if len(parts) > 1:
-            raise UserError(
-                f'the test data are {len(parts)} data sets with annotation files of '
-                'their own; detectors are compared on one.'
-            )
-        dataset = parts[0]
-    return dataset.ann_file
+    parts = list(leaves(dataset))
+    if len(parts) > 1:
+        raise UserError(
+            f'the test data are {len(parts)} data sets with annotation files of '
+            'their own; detectors are compared on one.'
+        )
+    return parts[0].ann_file
 
 
 def _match(sample, truth) -> Match:
