@@ -10,7 +10,8 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from pvd_mm.ops import upsampling_kernel
-from pvd_mm.ops.checks import check_choice, check_kernel, check_odd, sizes_of
+from pvd_mm.ops.checks import check_choice, check_kernel, check_odd
+from pvd_mm.ops.tracing import sizes_of
 
 from .layers import ConcatConv
 from .sizes import match_size

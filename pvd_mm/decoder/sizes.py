@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pvd_mm.ops.checks import sizes_of
+from pvd_mm.ops.tracing import sizes_of
 
 
 def fits_stride(

@@ -14,8 +14,8 @@ from pvd_mm.ops.checks import (
     check_integer,
     check_odd,
     check_positive,
-    sizes_of,
 )
+from pvd_mm.ops.tracing import sizes_of
 
 from .association import RELU, PixelAssociation
 from .layers import ConcatConv
