@@ -267,3 +267,23 @@ def require_file(path: str, what: str) -> None:
     near = sorted(map(str, file.parent.glob('*.pth')))
     hint = f' There are: {", ".join(near[:5])}' if near else ''
     raise UsageError(f'{what} not found: {path}.{hint}')
+
+
+def require_pretrained(settings) -> None:
+    """Check that the weights are there that parts of a model start with, which
+    mmengine looks for only when all else is built and the data are read.
+
+    Args:
+        settings (dict or list): A config's ``model``, or a part of it.
+
+    Raises:
+        UsageError: If a file that an ``init_cfg`` names is not there.
+    """
+    if isinstance(settings, dict):
+        if type_name(settings) == 'Pretrained' and settings.get('checkpoint'):
+            require_file(settings['checkpoint'], 'weights that the model starts with')
+        settings = settings.values()
+    elif not isinstance(settings, (list, tuple)):
+        return
+    for part in settings:
+        require_pretrained(part)

@@ -14,6 +14,7 @@ from .config import (
     enable_auto_scale_lr,
     load_config,
     require_file,
+    require_pretrained,
 )
 from .hooks import CheckpointFitHook
 
@@ -78,6 +79,7 @@ def train(
         cfg.load_from = checkpoint
     elif cfg.get('load_from'):
         require_file(cfg.load_from, 'load_from of the config')
+    require_pretrained(cfg.get('model'))
     add_hooks(cfg)
     adapt_to_cpu(cfg)
     runner = build_runner(cfg)

@@ -6,6 +6,7 @@ from .backbones import PVDResNet, PVDResNetV1c, PVDResNetV1d, PVDResNeXt
 from .boundary_iou import BoundaryIoUMetric
 from .camvid import CamVidDataset
 from .checked_dataset import CheckedCityscapesDataset, CheckedDatasetMixin
+from .efficientnet_lite import EfficientNetLite
 from .pvd_head import PVDHead
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     'CamVidDataset',
     'CheckedCityscapesDataset',
     'CheckedDatasetMixin',
+    'EfficientNetLite',
     'PVDHead',
     'PVDResNet',
     'PVDResNetV1c',
