@@ -65,8 +65,8 @@ class DecodingStep(BaseModule):
             fusion: M = C + conv(act(norm(conv(B, C)))), so that what B says
             may depend on what C holds. Defaults to None, the paper's linear
             one.
-        upsampling (str): 'votes', or what stands in their place: 'bilinear'
-            or 'carafe', see :mod:`pvd_mm.decoder.upsamplers`.
+        upsampling (str): 'votes', or what stands in their place: 'bilinear',
+            'carafe' or 'dysample', see :mod:`pvd_mm.decoder.upsamplers`.
             Defaults to 'votes'.
         formulation (str): 'exact' or 'factored', see
             :func:`pvd_mm.ops.dynamic_deconv2d`. Defaults to 'exact'.

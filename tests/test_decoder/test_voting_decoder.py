@@ -171,7 +171,7 @@ def test_votes_are_of_the_pixels_that_they_lie_on():
 
 
 @pytest.mark.parametrize('formulation', ('exact', 'factored'))
-@pytest.mark.parametrize('upsampling', ('votes', 'bilinear', 'carafe'))
+@pytest.mark.parametrize('upsampling', ('votes', 'bilinear', 'carafe', 'dysample'))
 def test_a_chain_that_rounds_down(upsampling, formulation):
     """As one that rounds up, whose last rows and columns are those before."""
     sizes, channels = [(21, 23), (10, 11), (5, 5), (2, 2)], [4, 5, 6, 7]
@@ -403,6 +403,64 @@ def test_carafe_upsampler_gathers_with_a_softmax(stride):
             weights = kernels[0, phase :: stride**2, i, j].softmax(0)
             window = padded[0, :, i : i + 5, j : j + 5].flatten(1)
             torch.testing.assert_close(output[0, :, y, x], window @ weights)
+
+
+@pytest.mark.parametrize('size', ((14, 10), (13, 9)))
+def test_dysample_upsampler_starts_as_interpolation(size):
+    """Bilinear, by twice the size and cut, to a thousandth of what the map spans; in
+    half precision too, of a map whose places half precision would not tell apart."""
+    step = DecodingStep(4, 6, 3, upsampling='dysample')
+    step.init_weights()
+    coarse, fused = torch.randn(2, 6, 7, 5), torch.randn(2, 3, 7, 5)
+    output = step.control(fused, step.votes(None, coarse, 2), size, 2)
+    expected = F.interpolate(fused, scale_factor=2, mode='bilinear')
+    expected = expected[..., : size[0], : size[1]]
+    torch.testing.assert_close(output, expected, rtol=0, atol=1e-3 * 6)
+    ramp = (torch.arange(600.0) / 600).bfloat16().expand(1, 1, 2, 600)
+    zero = torch.zeros(1, 8, 2, 600, dtype=torch.bfloat16)
+    found = step.control(ramp, zero, (4, 1200), 2)
+    wanted = F.interpolate(ramp.float(), scale_factor=2, mode='bilinear')
+    torch.testing.assert_close(found.float(), wanted, rtol=0, atol=0.002)
+
+
+@pytest.mark.parametrize('stride', (1, 2))
+def test_dysample_upsampler_samples_at_offsets(stride):
+    """Pixel by pixel as the DySample paper's eqs. 1 to 4 have it; gradients by
+    differences."""
+    step = DecodingStep(4, 6, 3, upsampling='dysample').double()
+    torch.nn.init.normal_(step.control.offset.weight, std=2)
+    coarse = torch.randn(1, 6, 4, 3, dtype=torch.float64)
+    fused = torch.randn(1, 3, 4, 3, dtype=torch.float64)
+    size = (4 * stride - stride // 2, 3 * stride)
+    offsets = step.votes(None, coarse, stride)
+    assert offsets.shape == (1, 2 * stride**2, 4, 3)
+    output = step.control(fused, offsets, size, stride)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            i, j = y // stride, x // stride
+            phase = (y % stride) * stride + x % stride
+            right, down = 0.25 * offsets[0, phase :: stride**2, i, j]
+            # of the centres of M's pixels, from 0; beyond the last it stays the last
+            v = ((y + 0.5) / stride - 0.5 + down).clamp(0, 3)
+            u = ((x + 0.5) / stride - 0.5 + right).clamp(0, 2)
+            expected = sum(
+                (1 - (v - a).abs()) * (1 - (u - b).abs()) * fused[0, :, a, b]
+                for a in range(4)
+                for b in range(3)
+                if (v - a).abs() < 1 and (u - b).abs() < 1
+            )
+            torch.testing.assert_close(output[0, :, y, x], expected)
+    inputs = fused.requires_grad_(), offsets.detach().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda m, o: step.control(m, o, size, stride), inputs
+    )
+
+
+def test_strides_that_upsamplers_have_no_weights_for():
+    for name in ('carafe', 'dysample'):
+        step = DecodingStep(4, 6, 3, kernel_size=5, upsampling=name)
+        with pytest.raises(ValueError, match=f"'{name}' goes up to stride 2.* has 3"):
+            step.votes(None, torch.randn(1, 6, 4, 3), 3)
 
 
 def test_arguments_of_single_steps():

@@ -350,6 +350,7 @@ def test_rois_are_on_their_own(votes_from, inside):
 EXTENSIONS = [
     dict(vote_conv_size=3, fuse_conv_size=3),
     dict(upsampling='carafe'),
+    dict(upsampling='dysample'),
     dict(fuse_channels=4),
     dict(upsampling='bilinear'),
     dict(norm_cfg=dict(type='GN', num_groups=1)),

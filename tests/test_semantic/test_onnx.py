@@ -23,18 +23,26 @@ def maps(height, width):
 
 
 @needs_automatic_sizes
-@pytest.mark.parametrize('formulation', ('exact', 'factored'))
-def test_head(formulation, tmp_path):
+@pytest.mark.parametrize(
+    'decoder',
+    (
+        dict(formulation='exact'),
+        dict(formulation='factored'),
+        dict(upsampling='dysample'),
+    ),
+)
+def test_head(decoder, tmp_path):
     """Standard operators, dynamic height and width, equal logits."""
     torch.manual_seed(0)
     head = PVDHead(
         [4, 6, 8],
         num_classes=5,
-        decoder=dict(formulation=formulation),
+        decoder=decoder,
         norm_cfg=dict(type='BN'),
     ).eval()
-    for step in head.decoder.steps:
-        torch.nn.init.normal_(step.association.conv_votes.weight)
+    for name, parameter in head.named_parameters():
+        if 'conv_votes.weight' in name or 'control' in name:
+            torch.nn.init.normal_(parameter)
     sides = {2: Dim.AUTO, 3: Dim.AUTO}
     path = tmp_path / 'head.onnx'
     torch.onnx.export(

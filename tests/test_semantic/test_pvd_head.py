@@ -113,6 +113,7 @@ def predict(model, data):
         (dict(), dict(context_channels=8, channels=6)),
         (dict(), dict(decoder=dict(upsampling='bilinear'))),
         (dict(), dict(decoder=dict(upsampling='carafe'))),
+        (dict(), dict(decoder=dict(upsampling='dysample'))),
         (dict(), dict(decoder=dict(groups=CLASSES, vote_norm='tanh'))),
         (
             dict(granularity='block'),
