@@ -2,15 +2,14 @@
 """Boundary IoU: how well the edges of a segmentation sit."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 from mmseg.registry import METRICS
 from prettytable import PrettyTable
+
+from .label_metric import LabelMapMetric, share_of_diagonal
 
 _NO_CLASS = 255  # neutral or foreign value inside an uint8 label map
 
@@ -63,7 +62,7 @@ def mean_of_seen(values: np.ndarray) -> float:
 
 
 @METRICS.register_module()
-class BoundaryIoUMetric(BaseMetric):
+class BoundaryIoUMetric(LabelMapMetric):
     """Boundary IoU per class, for semantic segmentation.
 
     Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation
@@ -124,65 +123,15 @@ class BoundaryIoUMetric(BaseMetric):
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
+        super().__init__(report_classes, ignore_index, collect_device, prefix)
         if not 0 < dilation_ratio < 1:
             raise ValueError(
                 f'dilation_ratio is {dilation_ratio}; expected a ratio of '
                 'the image diagonal between 0 and 1, such as 0.02.'
             )
-        if isinstance(report_classes, str):
-            report_classes = (report_classes,)
         self.dilation_ratio = dilation_ratio
-        self.ignore_index = ignore_index
-        self.report_classes = tuple(report_classes)
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Add a batch.
-
-        Args:
-            data_batch (Any): Not used.
-            data_samples (Sequence[dict]): Each with ``pred_sem_seg`` and
-                ``gt_sem_seg``, whose ``data`` has the shape (1, H, W) or
-                (H, W).
-        """
-        classes = self._classes()
-        for sample in data_samples:
-            pred = self._label_map(sample, 'pred_sem_seg')
-            truth = self._label_map(sample, 'gt_sem_seg')
-            self.results.append(self.areas(pred, truth, len(classes)))
-
-    def _classes(self) -> tuple[str, ...]:
-        meta = self.dataset_meta or {}
-        if 'classes' not in meta:
-            raise ValueError(
-                "BoundaryIoUMetric: dataset_meta has no 'classes'; the "
-                'data set has to name them.'
-            )
-        classes = tuple(meta['classes'])
-        unknown = [c for c in self.report_classes if c not in classes]
-        if unknown:
-            raise ValueError(
-                f'report_classes names {unknown}, but the classes of the '
-                f'data set are {list(classes)}.'
-            )
-        return classes
-
-    @staticmethod
-    def _label_map(sample: dict, key: str) -> np.ndarray:
-        if key not in sample:
-            raise KeyError(
-                f'BoundaryIoUMetric: the sample {sample.get("img_path", "")} '
-                f"has no '{key}'; the test pipeline needs LoadAnnotations "
-                'and the model has to be a segmentor.'
-            )
-        data = sample[key]['data']
-        if isinstance(data, torch.Tensor):
-            data = data.detach().cpu().numpy()
-        if data.ndim == 3 and data.shape[0] == 1:
-            data = data[0]
-        return data
-
-    def areas(
+    def measure(
         self, pred: np.ndarray, truth: np.ndarray, num_classes: int
     ) -> np.ndarray:
         """Count the pixels of one image.
@@ -196,42 +145,8 @@ class BoundaryIoUMetric(BaseMetric):
             np.ndarray: int64, (4, K): intersection and union of the boundary
             regions, intersection and union of the masks.
         """
-        if pred.ndim != 2 or pred.shape != truth.shape:
-            raise ValueError(
-                'BoundaryIoUMetric: the prediction has the shape '
-                f'{pred.shape} and the ground truth {truth.shape}; expected '
-                'the same (H, W) or (1, H, W).'
-            )
-        if num_classes > 254:
-            raise ValueError(
-                f'BoundaryIoUMetric: {num_classes} classes; at most 254 fit.'
-            )
-        ignored = truth == self.ignore_index
-        maps = {}
-        for name, values in (('prediction', pred), ('ground truth', truth)):
-            if not np.issubdtype(values.dtype, np.integer):
-                # a head with one output channel predicts floats
-                with np.errstate(invalid='ignore'):
-                    whole = values.astype(np.int64)
-                if (whole != values).any():
-                    raise ValueError(
-                        f'BoundaryIoUMetric: the {name} holds {values.dtype}, such as '
-                        f'{np.unique(values[whole != values]).tolist()[:5]}; expected '
-                        'whole numbers, the labels of classes.'
-                    )
-                values = whole
-            foreign = ((values < 0) | (values >= num_classes)) & ~ignored
-            if foreign.any():
-                raise ValueError(
-                    f'BoundaryIoUMetric: the {name} holds the values '
-                    f'{np.unique(values[foreign]).tolist()[:5]}; allowed are '
-                    f'0 to {num_classes - 1}, and in the ground truth '
-                    f'{self.ignore_index} (ignored).'
-                )
-            maps[name] = np.where(ignored, 0, values).astype(np.uint8)
-        pred, truth = maps['prediction'], maps['ground truth']
-        distance = round(self.dilation_ratio * float(np.hypot(*pred.shape)))
-        distance = max(1, distance)
+        pred, truth, ignored = self.checked(pred, truth, num_classes)
+        distance = max(1, share_of_diagonal(self.dilation_ratio, pred.shape))
         near_pred = boundary_region(pred, distance, ignored)
         near_truth = boundary_region(truth, distance, ignored)
 
@@ -253,7 +168,7 @@ class BoundaryIoUMetric(BaseMetric):
         """Boundary IoU and IoU of each class.
 
         Args:
-            results (Sequence[np.ndarray]): Of images, see :meth:`areas`.
+            results (Sequence[np.ndarray]): Of images, see :meth:`measure`.
 
         Returns:
             tuple[np.ndarray, np.ndarray]: (K,) each, in percent, nan for a
@@ -273,12 +188,7 @@ class BoundaryIoUMetric(BaseMetric):
             dict[str, float]: ``mBoundaryIoU`` and the figures of
             ``report_classes``, in percent.
         """
-        classes = self._classes()
-        if not results:
-            raise ValueError(
-                'BoundaryIoUMetric: no image was evaluated; process() has '
-                'to be called before the metrics are computed.'
-            )
+        classes = self.classes_of(results)
         boundary, iou = self.ious(results)
 
         table = PrettyTable()

@@ -125,7 +125,7 @@ def boundary_limits(
 
     def add(name: str, predicted: np.ndarray, labels: np.ndarray) -> None:
         for metric, images in zip(metrics, areas[name], strict=True):
-            images.append(metric.areas(predicted, labels, number))
+            images.append(metric.measure(predicted, labels, number))
 
     for index in progress(range(len(data))):
         samples = [candidate.predict(index) for candidate in candidates]
