@@ -50,7 +50,8 @@ class Column(NamedTuple):
 
 
 class SemanticTask(LabelPainter):
-    """Labels of pixels: mIoU and boundary IoU, and those of one class.
+    """Labels of pixels: mIoU and boundary IoU, and those of one class with the
+    connectedness of its objects.
 
     Args:
         meta (dict): ``classes`` and ``palette``.
@@ -68,15 +69,21 @@ class SemanticTask(LabelPainter):
             Column(
                 f'Boundary IoU {focus}', 'focus_boundary_iou', f'BoundaryIoU.{focus}'
             ),
+            Column(f'Pieces {focus}', 'focus_pieces', f'Pieces.{focus}'),
+            Column(f'Missed {focus} (%)', 'focus_missed', f'Missed.{focus}'),
+            Column(
+                f'Largest piece {focus} (%)',
+                'focus_largest_piece',
+                f'LargestPiece.{focus}',
+            ),
         )
-        self.wanted = [c.metric for c in self.columns[: 4 if self.focus else 2]]
+        self.wanted = [c.metric for c in self.columns[: None if self.focus else 2]]
 
     def metrics(self, cfg: Config, dataset) -> list:
-        """IoU and boundary IoU, the latter as the config sets it."""
-        boundary = _configured(cfg, 'BoundaryIoUMetric')
-        boundary['report_classes'] = self.focus
-        iou = dict(type='IoUMetric', iou_metrics=['mIoU'])
-        return _build([iou, boundary], dataset)
+        """IoU, and boundary IoU and connectedness as the config sets them."""
+        names = ['BoundaryIoUMetric', *(['ConnectednessMetric'] if self.focus else [])]
+        own = [dict(_configured(cfg, n), report_classes=self.focus) for n in names]
+        return _build([dict(type='IoUMetric', iou_metrics=['mIoU']), *own], dataset)
 
     def quality(self, sample) -> int:
         """Of an image's prediction: how many pixels are labelled right."""
@@ -224,15 +231,13 @@ def _match(sample, truth) -> Match:
 
 
 def _configured(cfg: Config, metric: str) -> dict:
-    """The settings of a metric in a config's test, without those that change
-    its report; its defaults if it is not there."""
+    """The settings of a metric in a config's test, of the first of that type, without
+    those that change its report; its defaults if it is not there."""
     evaluator = cfg.get('test_evaluator') or []
     if isinstance(evaluator, dict):
         evaluator = evaluator.get('metrics', [evaluator])
-    settings = dict(type=metric)
-    for entry in evaluator:
-        if type_name(entry).endswith(metric):
-            settings = dict(entry)
+    same = (entry for entry in evaluator if type_name(entry).endswith(metric))
+    settings = dict(next(same, {'type': metric}))
     for key in ('prefix', 'metric_items', 'format_only', 'outfile_prefix'):
         settings.pop(key, None)
     return settings

@@ -236,12 +236,13 @@ def accuracy_table(name: str, records: Sequence[dict]) -> Table:
 
 
 def _metric_cells(tests: Sequence[dict], metrics: dict, factor: float) -> list[str]:
-    """A cell for each metric; records that disagree are all shown."""
+    """A cell for each metric; records that disagree are all shown. Tests of before
+    there was the metric have none."""
     cells = []
     for key in metrics.values():
         values = [test['result'][key] for test in tests if key in test['result']]
         values = [number(value and factor * value, '.2f') for value in values]
-        cells.append(' / '.join(dict.fromkeys(values)) or NOT_RUN)
+        cells.append(' / '.join(dict.fromkeys(values)) or (NONE if tests else NOT_RUN))
     return cells
 
 

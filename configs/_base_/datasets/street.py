@@ -33,4 +33,5 @@ test_dataloader = val_dataloader
 test_evaluator = [
     dict(type='IoUMetric', iou_metrics=['mIoU']),
     dict(type='BoundaryIoUMetric', dilation_ratio=0.005, report_classes=['pole']),
+    dict(type='ConnectednessMetric', report_classes=['pole']),
 ]

@@ -53,7 +53,8 @@ test_dataloader = dict(
             dict(type='PackSegInputs')]))
 test_evaluator = [
     dict(type='IoUMetric', iou_metrics=['mIoU']),
-    dict(type='BoundaryIoUMetric', dilation_ratio=0.01)]
+    dict(type='BoundaryIoUMetric', dilation_ratio=0.01),
+    dict(type='BoundaryIoUMetric', dilation_ratio=0.3, prefix='wide')]
 """
 
 
@@ -94,6 +95,8 @@ def test_computes_figures_and_draws(runs, tmp_path):
     for row in (coarse, fine):
         for key in ('miou', 'boundary_iou', 'focus_iou', 'focus_boundary_iou'):
             assert 0 <= row[key] <= 100
+        assert row['focus_pieces'] is None or row['focus_pieces'] >= 1
+        assert 0 <= row['focus_largest_piece'] <= 100 - row['focus_missed'] <= 100
         assert row['seconds'] > 0 and row['passes'] >= 5
         assert row['figures'] == 'computed'
         assert row['input_size'] == list(SIZE)
@@ -135,9 +138,17 @@ def test_figures_are_those_of_the_metric(runs, tmp_path):
     assert result['rows'][0]['miou'] == pytest.approx(expected, abs=0.02)
 
 
+def test_the_width_of_boundaries_is_the_first_of_the_config(runs):
+    from mmengine.config import Config
+
+    settings = tasks._configured(Config.fromfile(runs[0].config), 'BoundaryIoUMetric')
+    assert settings == dict(type='BoundaryIoUMetric', dilation_ratio=0.01)
+
+
 def test_reads_the_metrics_of_a_test(runs, tmp_path):
     figures = {'mIoU': 41.5, 'mBoundaryIoU': 22.25}
-    figures.update({'IoU.pole': 12.0, 'BoundaryIoU.pole': 11.0})
+    figures.update({'IoU.pole': 12.0, 'BoundaryIoU.pole': 11.0, 'Pieces.pole': 1.25})
+    figures.update({'Missed.pole': 75.0, 'LargestPiece.pole': 9.5})
     work = tmp_path / 'work'
     left_by_test(work, '20260101_000000', mIoU=1.0)
     left_by_test(work, '20260102_000000', **figures)
@@ -151,6 +162,8 @@ def test_reads_the_metrics_of_a_test(runs, tmp_path):
     assert (row['miou'], row['boundary_iou']) == (41.5, 22.25)
     assert row['figures'] == 'read from files'
     assert (row['focus_iou'], row['focus_boundary_iou']) == (12.0, 11.0)
+    assert (row['focus_pieces'], row['focus_missed']) == (1.25, 75.0)
+    assert row['focus_largest_piece'] == 9.5
 
 
 def test_table():
