@@ -20,12 +20,13 @@ from pvd_mm.utils.shipped_configs import mim_root, shipped_configs
 CONFIGS = [
     path
     for path in shipped_configs()
-    if path.split('/')[0] in ('pvd', 'deeplabv3', 'fpn')
+    if path.split('/')[0] in ('pvd', 'deeplabv3', 'fpn', 'pspnet')
 ]
 DATASETS_OF = {
     'cityscapes-512x1024': 19,
     'camvid-360x480': 11,
     'camvid-180x240': 11,
+    'camvid-240x320': 11,
     'street-192x256': 19,
 }
 
@@ -36,15 +37,18 @@ def load(path):
     return cfg
 
 
-def test_the_baseline_is_mmseg_s():
-    """Model for model the DeepLabv3 of mmseg's own configs."""
-    folder = Path(mmseg.__file__).parent / '.mim/configs/deeplabv3'
+@pytest.mark.parametrize(
+    'name', ('deeplabv3_r50-d8', 'deeplabv3_r18-d8', 'pspnet_r50-d8')
+)
+def test_the_baseline_is_mmseg_s(name):
+    """Model for model that of mmseg's own configs."""
+    method = name.split('_')[0]
+    folder = Path(mmseg.__file__).parent / f'.mim/configs/{method}'
     if not folder.is_dir():
         pytest.skip('this mmsegmentation came without its configs')
-    for name in ('deeplabv3_r50-d8', 'deeplabv3_r18-d8'):
-        theirs = Config.fromfile(folder / f'{name}_4xb2-80k_cityscapes-512x1024.py')
-        ours = load(f'deeplabv3/{name}_1xb4-90k_cityscapes-512x1024.py')
-        assert ours.model.to_dict() == theirs.model.to_dict()
+    theirs = Config.fromfile(folder / f'{name}_4xb2-80k_cityscapes-512x1024.py')
+    ours = load(f'{method}/{name}_1xb4-90k_cityscapes-512x1024.py')
+    assert ours.model.to_dict() == theirs.model.to_dict()
 
 
 def test_the_shipped_configs():
@@ -114,12 +118,23 @@ def test_methods_are_compared_under_one_protocol():
     protocols = {}
     for path in CONFIGS:
         cfg = load(path).to_dict()
-        dataset = path.rsplit('_', 1)[1]
+        protocol = path.split('_', 2)[2]  # schedule and data
         for key in ('model', 'norm_cfg'):
             cfg.pop(key)
-        first = protocols.setdefault(dataset, (path, cfg))
+        first = protocols.setdefault(protocol, (path, cfg))
         assert cfg == first[1], f'{path} differs from {first[0]}'
-    assert len(protocols) == 4
+    assert len(protocols) == 5
+
+
+def test_the_encoder_of_a_study_is_one():
+    """The same weights, padding and normalisation; what is handed out differs."""
+    own = ('finest_stride', 'out_indices', 'output_stride')
+    encoders = [
+        {k: v for k, v in load(path).model.backbone.items() if k not in own}
+        for path in CONFIGS
+        if 'efficientnet' in path
+    ]
+    assert len(encoders) == 5 and all(one == encoders[0] for one in encoders)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +147,7 @@ def test_methods_are_compared_under_one_protocol():
         'pvd/pvd_r50-full_1xb8-8k_camvid-360x480.py',
         'pvd/pvd_r50-block_1xb8-8k_camvid-360x480.py',
         'pvd/pvd_r18-full-c32_1xb4-1200_camvid-180x240.py',
+        'pvd/pvd_efficientnet-lite0-full_1xb4-2k_camvid-240x320.py',
     ],
 )
 def test_the_chain_does_not_diverge(path):
@@ -139,6 +155,7 @@ def test_the_chain_does_not_diverge(path):
     cfg = load(path)
     torch.manual_seed(0)
     cfg.model.pretrained = None
+    cfg.model.backbone.pop('init_cfg', None)
     assert 'clip_grad' not in cfg.optim_wrapper
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     model.init_weights()

@@ -193,25 +193,26 @@ def accuracy_table(name: str, records: Sequence[dict]) -> Table:
     for row in about['rows']:
         method = row['method'] + (' (coarse)' if row.get('coarse') else '')
         paper = [number(value) for value in row['paper']]
-        configs = row.get('configs', {})
-        if not configs:
+        configs, theirs = row.get('configs', {}), row.get('upstream', {})
+        if not (configs or theirs):
             what = (
                 f'see {row["same_as"]}' if 'same_as' in row else 'none: not ours to run'
             )
             rows.append([method, what, *paper, *blank, *blank])
-        for place, (config, more) in enumerate(configs.items()):
-            tests = tests_of(config, records, about['data'])
-            theirs = [
+        for place, (config, more) in enumerate({**configs, **theirs}.items()):
+            ours = config in configs
+            tests = tests_of(config, records, about['data']) if ours else []
+            published_figures = [
                 number(value, '.2f' if factor == 1 else '.1f')
                 for value in more.get('openmmlab', [None] * len(blank))
             ]
             rows.append(
                 [
                     '' if place else method,
-                    config,
+                    config if ours else f'{config} ({more["of"]})',
                     *(blank if place else paper),
-                    *theirs,
-                    *_metric_cells(tests, metrics, factor),
+                    *published_figures,
+                    *(_metric_cells(tests, metrics, factor) if ours else blank),
                 ]
             )
             if more.get('note'):
@@ -223,7 +224,7 @@ def accuracy_table(name: str, records: Sequence[dict]) -> Table:
                 )
             if tests:
                 notes.append(f'`{config}`, reproduced: {_described(tests)}.')
-            else:
+            elif ours:
                 missing.append(config)
     notes.insert(
         0,

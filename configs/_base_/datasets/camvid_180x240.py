@@ -3,10 +3,6 @@
 _base_ = './camvid.py'
 
 crop_size = (180, 240)
-# Square roots of the inverse frequencies of the classes in the train split,
-# of mean 1: poles, signs, fences, pedestrians and bicyclists are each 1 % of
-# the pixels or less. For every method and every loss.
-class_weight = [0.34, 0.29, 1.42, 0.25, 0.66, 0.45, 1.30, 1.33, 0.58, 1.76, 2.61]
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),

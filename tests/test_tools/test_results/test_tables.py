@@ -3,6 +3,7 @@
 
 import copy
 import csv
+import importlib
 import inspect
 import re
 from collections import Counter
@@ -145,42 +146,56 @@ def test_the_samples_are_as_the_data_file_says():
     assert shapes == dict(val2017=default)
 
 
-def test_openmmlab_s_own_figures():
-    """As the metafiles of the installed mmseg and mmdet have them."""
-    import mmseg
+def of_openmmlab(framework):
+    """The metrics of each config in the metafiles of the installed mmseg or mmdet, by
+    the config's name."""
+    folder = Path(importlib.import_module(framework).__file__).parent / '.mim/configs'
+    metrics = {}
+    for path in folder.glob('*/metafile.y*ml'):
+        for one in yaml.safe_load(path.read_text()).get('Models') or ():
+            results = one.get('Results') or []
+            for result in results if isinstance(results, list) else [results]:
+                if result['Task'].endswith('Segmentation'):
+                    metrics[Path(one['Config']).stem] = result['Metrics']
+    assert metrics, f'this {framework} came without its metafiles'
+    return metrics
 
-    folder = Path(mmseg.__file__).parent / '.mim/configs/deeplabv3'
-    found = [p for p in folder.glob('metafile.y*ml')]
-    assert found, 'this mmsegmentation came without its metafiles'
-    theirs = {
-        one['Name']: one for one in yaml.safe_load(found[0].read_text())['Models']
-    }
-    table = accuracy_table('table1', [])
-    for depth in (18, 50):
-        name = f'deeplabv3_r{depth}-d8_4xb2-80k_cityscapes-512x1024'
-        results = theirs[name]['Results']
-        results = results[0] if isinstance(results, list) else results
-        ours = row(table, f'deeplabv3_r{depth}-d8_1xb4-90k_cityscapes-512x1024')
-        assert float(ours[3]) == results['Metrics']['mIoU']
+
+@pytest.mark.parametrize(
+    'depth, method', [(18, 'deeplabv3'), (50, 'deeplabv3'), (50, 'pspnet')]
+)
+def test_openmmlab_s_own_figures(depth, method):
+    """As the metafiles of the installed mmseg have them."""
+    theirs = of_openmmlab('mmseg')
+    found = row(
+        accuracy_table('table1', []),
+        f'{method}_r{depth}-d8_1xb4-90k_cityscapes-512x1024',
+    )
+    name = f'{method}_r{depth}-d8_4xb2-80k_cityscapes-512x1024'
+    assert float(found[3]) == theirs[name]['mIoU']
 
 
 def test_openmmlab_s_own_detectors():
-    import mmdet
-
-    folder = Path(mmdet.__file__).parent / '.mim/configs/mask_rcnn'
-    found = [p for p in folder.glob('metafile.y*ml')]
-    assert found, 'this mmdetection came without its metafiles'
-    theirs = {
-        one['Name']: one for one in yaml.safe_load(found[0].read_text())['Models']
-    }
+    """Of our configs and of those that are upstream's alone."""
+    theirs = of_openmmlab('mmdet')
     assert not [name for name in theirs if 'c4' in name]  # as our note says
-    masks = next(
-        one
-        for one in theirs['mask-rcnn_r50_fpn_1x_coco']['Results']
-        if one['Task'] == 'Instance Segmentation'
-    )
-    ours = row(accuracy_table('table2', []), 'mask-rcnn_r50-fpn_1x_coco')
-    assert float(ours[5]) == masks['Metrics']['mask AP']
+    table = accuracy_table('table2', [])
+    ours = row(table, 'mask-rcnn_r50-fpn_1x_coco')
+    assert float(ours[5]) == theirs['mask-rcnn_r50_fpn_1x_coco']['mask AP']
+    upstream = {
+        name: method['method']
+        for method in load_published()['table2']['rows']
+        for name in method.get('upstream', ())
+    }
+    assert len(upstream) == 3
+    for name, method in upstream.items():
+        found = row(table, f'{name} (mmdet)')
+        assert found[0] == method
+        assert float(found[5]) == theirs[name]['mask AP']
+        assert found[-3:] == ['–'] * 3
+        assert name not in table.notes[-1]  # what was not run
+    solo = [values['mask AP'] for name, values in theirs.items() if 'solo_' in name]
+    assert max(solo) == theirs['decoupled-solo_r50_fpn_3x_coco']['mask AP']
 
 
 def test_the_whole_validation_set_fills_a_cell():
