@@ -11,7 +11,7 @@ from mmcv.ops import roi_align
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
 from pvd_mm.ops.checks import check_choice, check_integer, check_not_negative
@@ -77,7 +77,7 @@ class PVDMaskHead(FCNMaskHead):
     - With ``channels`` an embedding of so many channels is decoded. A 1×1
       convolution makes it of the RoI's own features (``feature_channels``), or
       of its class activation. At the sides where masks are asked for one
-      classifier, ``conv_logits``, gives the mask of the RoI's label alone: the
+      classifier gives the mask of the RoI's label alone: the
       row of its weights that belongs to the label, or the only one with
       ``class_agnostic``.
     - With ``class_agnostic`` alone the class activation of the label is
@@ -174,10 +174,10 @@ class PVDMaskHead(FCNMaskHead):
                     'feature_channels are those that an embedding is made of: set '
                     f'channels, too, or leave out feature_channels={feature_channels}'
                 )
-        # The contract is FCNMaskHead's; of its layers only conv_logits is used.
+        # The contract is FCNMaskHead's, its layers are not.
         super().__init__(
             num_convs=0,
-            in_channels=channels or 1,
+            in_channels=1,
             roi_feat_size=roi_feat_size,
             num_classes=num_classes,
             class_agnostic=class_agnostic,
@@ -186,11 +186,11 @@ class PVDMaskHead(FCNMaskHead):
             or dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
             init_cfg=init_cfg,
         )
+        self.conv_logits = None
         masks = 1 if class_agnostic else num_classes
-        if channels is None:
-            self.embed = self.conv_logits = None
-        else:
+        if channels is not None:
             self.embed = ConvModule(feature_channels or masks, channels, 1)
+            self.classifier = nn.Conv2d(channels, masks, 1)
         self.channels = channels
         self.feature_channels = feature_channels
         check_choice('votes_from', votes_from, VOTES_FROM)
@@ -369,7 +369,7 @@ class PVDMaskHead(FCNMaskHead):
         if roi_maps is not None:
             self._check_widths(images.maps, roi_maps[1])
         dtype = torch.promote_types(primary.dtype, torch.float)
-        if self.embed is not None:
+        if self.channels is not None:
             primary = self.embed(primary)
         inside = []
         if roi_maps is not None:
@@ -387,10 +387,10 @@ class PVDMaskHead(FCNMaskHead):
         if self.channels is None:
             return decoded
         if self.class_agnostic:
-            return self.conv_logits(decoded)
+            return self.classifier(decoded)
         # a convolution of its own for each RoI, with one row of the weights
-        weight = self.conv_logits.weight[labels].flatten(1)[:, None]  # (R, 1, C_obj)
-        bias = self.conv_logits.bias[labels][:, None, None]
+        weight = self.classifier.weight[labels].flatten(1)[:, None]  # (R, 1, C_obj)
+        bias = self.classifier.bias[labels][:, None, None]
         masks = weight.to(decoded.dtype) @ decoded.flatten(2) + bias
         return masks.unflatten(2, sizes_of(decoded)[2:])
 

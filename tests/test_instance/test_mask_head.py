@@ -639,7 +639,7 @@ def test_an_embedding_is_classified_for_the_label(features, agnostic, inside):
     found = head(primary, rois, starts, maps, roi_maps, labels)
     embedded = F.conv2d(primary, head.embed.conv.weight, head.embed.conv.bias).relu()
     decoded = plain(embedded, rois, starts, maps, roi_maps)
-    weight, bias = head.conv_logits.weight, head.conv_logits.bias
+    weight, bias = head.classifier.weight, head.classifier.bias
     assert weight.shape == (1 if agnostic else CLASSES, 4, 1, 1)
     for masks, y in zip(found, decoded, strict=True):
         logits = F.conv2d(y, weight, bias)
