@@ -1,8 +1,9 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Multiply-accumulates and parameters of a model."""
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -84,7 +85,24 @@ def _run(model: nn.Module, images: torch.Tensor) -> None:
     size = images.shape[2:]
     head._bbox_forward(maps, _even_rois(size, limits.rpn.max_per_img, images))
     if head.with_mask:
-        head._mask_forward(maps, _even_rois(size, limits.rcnn.max_per_img, images))
+        run_mask_branch(head, maps, _even_rois(size, limits.rcnn.max_per_img, images))
+
+
+def run_mask_branch(
+    roi_head: nn.Module, maps: Sequence[torch.Tensor], rois: torch.Tensor
+) -> None:
+    """The mask branch of a detector of mmdet, as at test time: there the box
+    branch has found the labels, for a mask branch that takes them.
+
+    Args:
+        roi_head (nn.Module): A ``StandardRoIHead`` with masks.
+        maps (Sequence[Tensor]): What ``extract_feat`` of its detector returns.
+        rois (Tensor): (R, 5), as mmdet's ``bbox2roi`` makes them.
+    """
+    arguments = {}
+    if 'labels' in inspect.signature(roi_head._mask_forward).parameters:
+        arguments['labels'] = rois.new_zeros(len(rois), dtype=torch.long)
+    roi_head._mask_forward(maps, rois, **arguments)
 
 
 def _even_rois(size: tuple[int, int], number: int, like: torch.Tensor) -> torch.Tensor:

@@ -6,14 +6,16 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mmcv.cnn import ConvModule
 from mmcv.ops import roi_align
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
 from pvd_mm.ops.checks import check_choice, check_integer, check_not_negative
+from pvd_mm.ops.tracing import sizes_of
 
 VOTES_FROM = ('image', 'roi')
 
@@ -33,12 +35,14 @@ def square_side(name: str, value: int | Sequence[int]) -> int:
 
 
 class ImageFeatures(NamedTuple):
-    """What is computed once per image and cropped per RoI: its maps, what they
-    add to the fused M, and the votes, unless these are regressed on crops."""
+    """What is computed once per image and cropped per RoI: its maps, and for
+    each step what its coarse end adds to the fused M, with the votes behind it
+    in one tensor, so that they are cropped by one call; without the votes if
+    these are regressed on crops. ``widths`` are the channels of the first."""
 
     maps: Sequence[Tensor]
-    contexts: Sequence[Tensor]
-    votes: Sequence[Tensor] | None
+    steps: Sequence[Tensor]
+    widths: Sequence[int]
 
 
 @MODELS.register_module()
@@ -61,10 +65,24 @@ class PVDMaskHead(FCNMaskHead):
                                                     the stride of each step
     V_l      votes of step l, z_l to z_{l+1}, at    (R, G·k²,
              the RoI's grid                         n_{l+1}, n_{l+1})
-    y_l      the decoded mask                       (R, C_obj, n_l, n_l)
-    C_obj    1 with ``class_agnostic``, else
+    y_l      the decoded map                        (R, C_obj, n_l, n_l)
+    C_obj    ``channels``; without them 1 with
+             ``class_agnostic``, else
              ``num_classes``
     ======== ====================================== ======================
+
+    **What is decoded.** The paper's C_obj is the number of objects: one map for
+    each. So no map here has to have RoIs times classes:
+
+    - With ``channels`` an embedding of so many channels is decoded. A 1×1
+      convolution makes it of the RoI's own features (``feature_channels``), or
+      of its class activation. At the sides where masks are asked for one
+      classifier gives the mask of the RoI's label alone: the
+      row of its weights that belongs to the label, or the only one with
+      ``class_agnostic``.
+    - With ``class_agnostic`` alone the class activation of the label is
+      decoded, one channel: the literal reading.
+    - Without either the class activations of all classes are decoded.
 
     **What cropping does to a vote.** A vote says how strongly one pixel of
     z_l belongs to a pixel of z_{l+1} beside it. A RoI's grid has n_{l+1}
@@ -89,7 +107,13 @@ class PVDMaskHead(FCNMaskHead):
         in_channels (Sequence[int]): Channels of z_0 … z_L, finest first.
         num_classes (int): Defaults to 80.
         class_agnostic (bool): Decode one mask per RoI, that of its label,
-            instead of one per class. Defaults to False.
+            instead of one per class; with ``channels``, classify all labels
+            alike. Defaults to False.
+        channels (int, optional): Channels of the decoded map, see above.
+            Defaults to None: those of the masks.
+        feature_channels (int, optional): Channels of the RoI's features, from
+            which ``channels`` are made: those that the box head is given.
+            Defaults to None: they are made of the class activation.
         mask_size (int): Side of the decoded mask; this sets the depth.
             RoIs that start so low that z_0 is reached before are
             interpolated. Defaults to 56.
@@ -121,6 +145,8 @@ class PVDMaskHead(FCNMaskHead):
         in_channels: Sequence[int],
         num_classes: int = 80,
         class_agnostic: bool = False,
+        channels: int | None = None,
+        feature_channels: int | None = None,
         mask_size: int = 56,
         roi_feat_size: int = 7,
         finest_stride: int = 4,
@@ -139,6 +165,15 @@ class PVDMaskHead(FCNMaskHead):
             )
         roi_feat_size = square_side('roi_feat_size', roi_feat_size)
         mask_size = square_side('mask_size', mask_size)
+        if channels is not None:
+            check_integer('channels', channels, 1)
+        if feature_channels is not None:
+            check_integer('feature_channels', feature_channels, 1)
+            if channels is None:
+                raise ValueError(
+                    'feature_channels are those that an embedding is made of: set '
+                    f'channels, too, or leave out feature_channels={feature_channels}'
+                )
         # The contract is FCNMaskHead's, its layers are not.
         super().__init__(
             num_convs=0,
@@ -152,13 +187,19 @@ class PVDMaskHead(FCNMaskHead):
             init_cfg=init_cfg,
         )
         self.conv_logits = None
+        masks = 1 if class_agnostic else num_classes
+        if channels is not None:
+            self.embed = ConvModule(feature_channels or masks, channels, 1)
+            self.classifier = nn.Conv2d(channels, masks, 1)
+        self.channels = channels
+        self.feature_channels = feature_channels
         check_choice('votes_from', votes_from, VOTES_FROM)
         if finest_stride < 1:
             raise ValueError(
                 f'finest_stride must be a number of pixels, but got {finest_stride}'
             )
         check_not_negative('coarse_loss_weight', coarse_loss_weight)
-        cfg = decoder_config(decoder, in_channels, 1 if class_agnostic else num_classes)
+        cfg = decoder_config(decoder, in_channels, channels or masks)
         if cfg.get('strides') is None:  # a RoI's sides follow from them
             cfg['strides'] = [2] * (len(in_channels) - 1)
         self.decoder = MODELS.build(cfg)
@@ -178,6 +219,12 @@ class PVDMaskHead(FCNMaskHead):
                 f'{list(self.decoder.strides)[::-1]} lead to, at most '
                 f'{roi_feat_size * ratio}, but got {mask_size}'
             )
+
+    @property
+    def mask_of_label(self) -> bool:
+        """Whether a RoI has one mask, that of its label, and not one per
+        class."""
+        return self.class_agnostic or self.channels is not None
 
     @property
     def top(self) -> int:
@@ -265,31 +312,39 @@ class PVDMaskHead(FCNMaskHead):
         primary: Tensor,
         rois: Tensor | None = None,
         starts: int | Tensor | None = None,
-        maps: Sequence[Tensor] | None = None,
+        maps: Sequence[Tensor] | ImageFeatures | None = None,
         roi_maps: tuple[Tensor, Tensor] | None = None,
+        labels: Tensor | None = None,
     ) -> list[Tensor]:
-        """Decode primary masks. Only ``roi_maps`` may be left out.
+        """Decode primary masks. Only ``roi_maps`` may be left out, and
+        ``labels`` where there is no classifier with a row for each.
 
         Args:
-            primary (Tensor): (R, C_obj, 7, 7).
+            primary (Tensor): What decoding starts from, (R, C, 7, 7): C is
+                ``feature_channels`` for the features of the RoIs; else 1 with
+                ``class_agnostic``, and else ``num_classes``.
             rois (Tensor): (R, 5), as mmdet's ``bbox2roi`` makes them.
             starts (int | Tensor): The level of ``maps`` that each RoI starts
                 at, (R,), or that all start at; with ``roi_maps`` it is where
                 decoding goes on after the step inside the RoI.
             maps (Sequence[Tensor]): z_0 … z_L of the images,
                 (N, C_l, H_l, W_l), without z_L where ``roi_maps`` brings it.
-                Finer maps before them are passed over.
+                Finer maps before them are passed over. Or what
+                :meth:`image_features` has made of them.
             roi_maps (tuple[Tensor, Tensor], optional): z_{L-1} and z_L of
                 the RoIs, (R, C, 14, 14) and (R, C, 7, 7), where the last
                 step is made inside the RoI. Defaults to None.
+            labels (Tensor, optional): The classes whose masks are wanted,
+                (R,). Defaults to None.
 
         Returns:
-            list[Tensor]: Masks before the sigmoid, (R, C_obj, n, n), n =
+            list[Tensor]: Masks before the sigmoid, (R, 1, n, n) with
+            :attr:`mask_of_label`, else (R, num_classes, n, n), n =
             56, 28, …, 7.
 
         Raises:
             TypeError: If it is given the features of RoIs alone, as the RoI
-                heads of mmdet do.
+                heads of mmdet do, or no labels where they are needed.
             ValueError: If the maps don't fit ``in_channels``, or the primary
                 masks ``roi_feat_size``.
         """
@@ -304,9 +359,18 @@ class PVDMaskHead(FCNMaskHead):
                 f'roi_feat_size={self.roi_feat_size[0]} does not fit primary masks of '
                 f'{tuple(primary.shape[2:])}'
             )
-        maps = self._select_maps(maps, roi_maps)
-        images = self._image_features(maps)
+        if self.channels is not None and not self.class_agnostic and labels is None:
+            raise TypeError(
+                'PVDMaskHead with channels decodes the mask of a label: give it labels'
+            )
+        images = maps
+        if not isinstance(maps, ImageFeatures):
+            images = self.image_features(maps, roi_maps is not None)
+        if roi_maps is not None:
+            self._check_widths(images.maps, roi_maps[1])
         dtype = torch.promote_types(primary.dtype, torch.float)
+        if self.channels is not None:
+            primary = self.embed(primary)
         inside = []
         if roi_maps is not None:
             primary, *inside = self._decode_inside(primary, roi_maps)
@@ -316,26 +380,60 @@ class PVDMaskHead(FCNMaskHead):
             decoded = self._decode_by_level(primary.to(dtype), rois, starts, images)
         sides = sorted(set(self._sides(self.top, self.roi_feat_size[0])), reverse=True)
         masks = self._at_sides([*decoded, *inside], sides)
-        return [y.to(dtype) for y in masks]
+        return [self._logits(y, labels).to(dtype) for y in masks]
 
-    def _select_maps(
-        self, maps: Sequence[Tensor], roi_maps: Sequence[Tensor] | None
-    ) -> Sequence[Tensor]:
-        inside = [] if roi_maps is None else [roi_maps[1]]
-        maps = maps[-(self.top + 1 - len(inside)) :]
-        given = [z.size(1) for z in (*maps, *inside)]
-        if given != list(self.decoder.in_channels):
+    def _logits(self, decoded: Tensor, labels: Tensor | None) -> Tensor:
+        """Masks of decoded maps, (R, C_obj, n, n), of every side."""
+        if self.channels is None:
+            return decoded
+        if self.class_agnostic:
+            return self.classifier(decoded)
+        # a convolution of its own for each RoI, with one row of the weights
+        weight = self.classifier.weight[labels].flatten(1)[:, None]  # (R, 1, C_obj)
+        bias = self.classifier.bias[labels][:, None, None]
+        masks = weight.to(decoded.dtype) @ decoded.flatten(2) + bias
+        return masks.unflatten(2, sizes_of(decoded)[2:])
+
+    def image_features(self, maps: Sequence[Tensor], inside: bool) -> ImageFeatures:
+        """What is computed once per image, however many RoIs it has.
+
+        Args:
+            maps (Sequence[Tensor]): z_0 … z_L of the images,
+                (N, C_l, H_l, W_l), as :meth:`forward` takes them.
+            inside (bool): Whether the last step is made inside the RoI, so
+                that z_L is not among them.
+
+        Returns:
+            ImageFeatures: What :meth:`forward` takes for ``maps``.
+
+        Raises:
+            ValueError: If the maps don't fit ``in_channels``.
+        """
+        maps = maps[-(self.top + 1 - inside) :]
+        self._check_widths(maps, inside)
+        steps, widths = [], []
+        for level, pair in enumerate(zip(maps, maps[1:])):
+            parts = self.decoder.contexts(pair[1:], level)
+            widths.append(int(parts[0].size(1)))
+            if self.votes_from == 'image':
+                parts += self.decoder.votes(pair, level)
+            steps.append(torch.cat(parts, 1))
+        return ImageFeatures(maps, steps, widths)
+
+    def _check_widths(self, maps: Sequence[Tensor], inside: bool | Tensor) -> None:
+        """Do the image's maps fit, and that of the RoI where it is given?"""
+        expected, of_roi = list(self.decoder.in_channels), ''
+        given = [z.size(1) for z in maps]
+        if isinstance(inside, Tensor):
+            given.append(inside.size(1))
+            of_roi = ' and that of the RoI'
+        elif inside:
+            expected.pop()
+        if given != expected:
             raise ValueError(
                 f'in_channels={list(self.decoder.in_channels)} does not fit '
-                f"the backbone's maps{' and that of the RoI' * len(inside)}, "
-                f'which have {given} channels'
+                f"the backbone's maps{of_roi}, which have {given} channels"
             )
-        return maps
-
-    def _image_features(self, maps: Sequence[Tensor]) -> ImageFeatures:
-        """What is computed once per image."""
-        votes = self.decoder.votes(maps) if self.votes_from == 'image' else None
-        return ImageFeatures(maps, self.decoder.contexts(maps[1:]), votes)
 
     def _crop(self, x: Tensor, rois: Tensor, level: int, side: int) -> Tensor:
         """A map of a level at the grid of each RoI, (R, C, side, side)."""
@@ -400,10 +498,11 @@ class PVDMaskHead(FCNMaskHead):
             ]
 
         # those of a step are at the grid of its coarse end
-        steps = slice(first, start)
-        contexts = crop(images.contexts[steps], first + 1)
-        if images.votes is not None:
-            votes = crop(images.votes[steps], first + 1)
+        contexts = crop(images.steps[first:start], first + 1)
+        if self.votes_from == 'image':
+            widths = images.widths[first:start]
+            votes = [x[:, width:] for x, width in zip(contexts, widths)]
+            contexts = [x[:, :width] for x, width in zip(contexts, widths)]
         else:
             cells = crop(images.maps[first : start + 1], first)
             votes = self.decoder.votes(cells, first)
@@ -453,19 +552,22 @@ class PVDMaskHead(FCNMaskHead):
             )
         if isinstance(mask_preds, Tensor):
             mask_preds = [mask_preds]
-        result = super().loss_and_target(
-            mask_preds[0], sampling_results, batch_gt_instances, rcnn_train_cfg
-        )
-        if self.coarse_loss_weight:
-            for masks in mask_preds[1:]:
-                cfg = ConfigDict(rcnn_train_cfg, mask_size=masks.size(-1))
-                coarse = super().loss_and_target(
-                    masks, sampling_results, batch_gt_instances, cfg
-                )
-                result['loss_mask'][f'loss_mask_{masks.size(-1)}'] = (
-                    self.coarse_loss_weight * coarse['loss_mask']['loss_mask']
-                )
-        return result
+        labels = torch.cat([result.pos_gt_labels for result in sampling_results])
+        if self.mask_of_label:  # the only one
+            labels = torch.zeros_like(labels)
+        losses = {}
+        for masks in mask_preds[: None if self.coarse_loss_weight else 1]:
+            cfg = ConfigDict(rcnn_train_cfg, mask_size=masks.size(-1))
+            targets = self.get_targets(sampling_results, batch_gt_instances, cfg)
+            # without RoIs, a zero that keeps the graph whole
+            loss = self.loss_mask(masks, targets, labels) if len(masks) else masks.sum()
+            if not losses:
+                finest = targets
+                losses['loss_mask'] = loss
+            else:
+                name = f'loss_mask_{masks.size(-1)}'
+                losses[name] = self.coarse_loss_weight * loss
+        return dict(loss_mask=losses, mask_targets=finest)
 
     def get_targets(
         self,
@@ -477,3 +579,14 @@ class PVDMaskHead(FCNMaskHead):
         cfg = ConfigDict(rcnn_train_cfg)
         cfg.setdefault('mask_size', self.mask_size)
         return super().get_targets(sampling_results, batch_gt_instances, cfg)
+
+    def _predict_by_feat_single(
+        self, mask_preds: Tensor, bboxes: Tensor, labels: Tensor, *args, **kwargs
+    ) -> Tensor:
+        """mmdet's, which takes from the masks of a RoI that of its label: here
+        it may be the only one."""
+        if self.mask_of_label:
+            labels = torch.zeros_like(labels)
+        return super()._predict_by_feat_single(
+            mask_preds, bboxes, labels, *args, **kwargs
+        )

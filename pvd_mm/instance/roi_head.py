@@ -13,11 +13,11 @@ from mmdet.utils import InstanceList
 from torch import Tensor
 
 from pvd_mm.decoder.config import given_arguments
-from pvd_mm.ops.checks import check_choice
+from pvd_mm.ops.checks import check_choice, check_integer
 
 from .class_activation import check_box_head, class_activation
 from .detectors import NEEDS_ENCODER_MAPS, FeatureMaps
-from .mask_head import PVDMaskHead, square_side
+from .mask_head import ImageFeatures, PVDMaskHead, square_side
 
 START_LEVELS = ('source', 'size')
 
@@ -29,7 +29,7 @@ class RoIFeatures(NamedTuple):
     pooled: Tensor
     top: Tensor
 
-    def of(self, which: Tensor) -> 'RoIFeatures':
+    def of(self, which: Tensor | slice) -> 'RoIFeatures':
         """Those of some RoIs."""
         return RoIFeatures(self.pooled[which], self.top[which])
 
@@ -40,7 +40,8 @@ class PVDRoIHead(StandardRoIHead):
 
     The primary mask of a RoI is the box head's classifier applied to every
     pixel of the RoI's features, see
-    :func:`pvd_mm.instance.class_activation`. It
+    :func:`pvd_mm.instance.class_activation`; with ``feature_channels`` of the
+    mask head an embedding of these features stands in its place. It
     starts at the level of the RoI: inside the RoI where a shared head makes
     the top map (C4), else at the level that the RoI extractor assigned (FPN).
     :class:`PVDMaskHead` decodes it from there down.
@@ -62,6 +63,9 @@ class PVDRoIHead(StandardRoIHead):
             112 pixels starts at stride 16 and not 8. A C4 detector needs
             maps finer than C2 for it, for its RoIs are at 14×14 where they
             start. Defaults to 'source'.
+        chunk_size (int): How many RoIs are decoded at a time outside of
+            training, so that memory does not grow with their number.
+            Defaults to 32.
         **kwargs: Arguments of ``StandardRoIHead``.
 
     Raises:
@@ -76,6 +80,7 @@ class PVDRoIHead(StandardRoIHead):
         *args,
         train_classifier: bool = True,
         start_level: str = 'source',
+        chunk_size: int = 32,
         **kwargs,
     ) -> None:
         given = given_arguments(super().__init__, args, kwargs)
@@ -85,8 +90,10 @@ class PVDRoIHead(StandardRoIHead):
             )
         super().__init__(*args, **kwargs)
         check_choice('start_level', start_level, START_LEVELS)
+        check_integer('chunk_size', chunk_size, 1)
         self.train_classifier = train_classifier
         self.start_level = start_level
+        self.chunk_size = chunk_size
         if not self.with_mask:
             return
         if not isinstance(self.mask_head, PVDMaskHead):
@@ -95,7 +102,15 @@ class PVDRoIHead(StandardRoIHead):
                 f'PVDMaskHead, but is a '
                 f'{type(self.mask_head).__name__}'
             )
-        check_box_head(self.bbox_head)
+        given = self.mask_head.feature_channels
+        own = getattr(self.bbox_head, 'in_channels', given)
+        if given is None:
+            check_box_head(self.bbox_head)
+        elif given != own:
+            raise ValueError(
+                f'feature_channels={given} of the mask head must be those of the '
+                f"RoI's features that the bbox_head is given, in_channels={own}"
+            )
         if self.mask_head.num_classes != self.bbox_head.num_classes:
             raise ValueError(
                 'bbox_head and mask_head must have the same num_classes, but '
@@ -203,35 +218,67 @@ class PVDRoIHead(StandardRoIHead):
                 None: they are extracted.
 
         Returns:
-            dict: ``mask_preds``, (R, C_obj, n, n), and ``all_preds``, those
-            of all sides.
+            dict: ``mask_preds``, the finest masks that
+            :meth:`PVDMaskHead.forward` returns, and ``all_preds``, those of
+            all sides.
 
         Raises:
             TypeError: If the detector does not hand out the backbone's maps.
         """
         if not isinstance(x, FeatureMaps):
             raise TypeError(NEEDS_ENCODER_MAPS)
+        images = self.mask_head.image_features(x.encoder, self.with_shared_head)
+
+        def decode(which: slice) -> list[Tensor]:
+            """Masks of some RoIs, of all sides."""
+            return self._decode(
+                x,
+                images,
+                rois[which],
+                None if labels is None else labels[which],
+                None if features is None else features.of(which),
+            )
+
+        size = self.chunk_size
+        # a traced graph has the same passes for any number of RoIs
+        if self.training or torch.jit.is_tracing() or len(rois) <= size:
+            masks = decode(slice(None))
+        else:
+            chunks = [slice(i, i + size) for i in range(0, len(rois), size)]
+            masks = [torch.cat(side) for side in zip(*map(decode, chunks))]
+        return dict(mask_preds=masks[0], all_preds=masks)
+
+    def _decode(
+        self,
+        x: FeatureMaps,
+        images: ImageFeatures,
+        rois: Tensor,
+        labels: Tensor | None,
+        features: RoIFeatures | None,
+    ) -> list[Tensor]:
+        """What :meth:`_mask_forward` does for each RoI."""
         head = self.mask_head
         if features is None:
             features = self._extract(self.mask_roi_extractor, x, rois)
-        if head.class_agnostic and labels is None:
+        if head.mask_of_label and labels is None:
             scores, _ = self.bbox_head(features.top)
             labels = scores[:, : self.bbox_head.num_classes].argmax(1)
-        primary = class_activation(
-            self.bbox_head,
-            features.top,
-            labels if head.class_agnostic else None,
-            self.train_classifier,
-        )
-        starts = self._starts_of(rois, half=x[0].dtype == torch.half)
-        masks = head(
+        primary = features.top
+        if head.feature_channels is None:
+            primary = class_activation(
+                self.bbox_head,
+                features.top,
+                labels if head.class_agnostic else None,
+                self.train_classifier,
+            )
+        return head(
             primary,
             rois,
-            starts,
-            x.encoder,
+            self._starts_of(rois, half=x[0].dtype == torch.half),
+            images,
             features if self.with_shared_head else None,
+            labels,
         )
-        return dict(mask_preds=masks[0], all_preds=masks)
 
     def mask_loss(
         self,

@@ -51,15 +51,26 @@ FPN = dict(
 
 HEADS = {
     'pvd-mask-rcnn_r18-c4': dict(
-        in_channels=[8, 16, 32, 64], decoder=dict(vote_channels=4)
+        in_channels=[8, 16, 32, 64],
+        decoder=dict(vote_channels=4),
+        channels=6,
+        feature_channels=64,
     ),
     'pvd-mask-rcnn_r18-fpn': dict(
-        in_channels=[3, 8, 8, 8, 16, 32, 64], decoder=dict(vote_channels=4)
+        in_channels=[3, 8, 8, 8, 16, 32, 64],
+        decoder=dict(vote_channels=4),
+        channels=6,
+        feature_channels=16,
     ),
     'mask-rcnn_r18-c4': dict(in_channels=64, conv_out_channels=8),
     'mask-rcnn_r18-fpn': dict(in_channels=16, conv_out_channels=8),
 }
 PVD = ['pvd-mask-rcnn_r18-c4', 'pvd-mask-rcnn_r18-fpn']
+# Class activations are decoded, a mask per class
+PER_CLASS = {
+    'roi_head.mask_head.channels': None,
+    'roi_head.mask_head.feature_channels': None,
+}
 # RoIs that start where their size says; C4 needs maps down to the image for it
 BY_SIZE = {
     PVD[0]: {

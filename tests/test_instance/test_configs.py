@@ -27,6 +27,10 @@ def load(path):
     return cfg
 
 
+def baseline_of(name):
+    return name.removeprefix('pvd-').replace('-literal', '')
+
+
 def data_of(path):
     return path.rsplit('_', 1)[1].removesuffix('.py')
 
@@ -91,7 +95,7 @@ def _plain(node):
 
 def test_the_shipped_configs():
     """Both methods with every backbone and neck, on the same data."""
-    names = {path.split('/')[1].removeprefix('pvd-') for path in CONFIGS}
+    names = {baseline_of(path.split('/')[1]) for path in CONFIGS}
     for name in names:
         assert f'mask_rcnn/{name}' in CONFIGS
         assert f'pvd_mask_rcnn/pvd-{name}' in CONFIGS
@@ -165,7 +169,7 @@ def test_pvd_changes_the_mask_branch_alone(path):
     time are those of the baseline."""
     folder, name = path.split('/')
     ours = load(path).model.to_dict()
-    theirs = load(f'mask_rcnn/{name.removeprefix("pvd-")}').model.to_dict()
+    theirs = load(f'mask_rcnn/{baseline_of(name)}').model.to_dict()
     for model in (ours, theirs):
         model.pop('type')
         for key in ('type', 'out_indices', 'finest_stride'):

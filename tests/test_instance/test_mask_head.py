@@ -454,18 +454,24 @@ def test_gradients():
     assert torch.autograd.gradcheck(masks, (primary, weight, *maps), fast_mode=True)
 
 
+@pytest.mark.parametrize('channels', (None, CLASSES))
 @pytest.mark.parametrize('low', (torch.float, torch.bfloat16))
-def test_lower_precision(low):
+def test_lower_precision(low, channels):
     """float, and bfloat16 as training under autocast has it."""
-    head = mask_head(FPN)
+    head = mask_head(FPN, channels=channels)
     maps = image_maps(head)
     rois = boxes(*ANYWHERE)
+    labels = torch.tensor([2, 0, 1, 1])
     primary = primary_of(rois, head)
     starts = torch.tensor([3, 5, 4, 2])
-    expected = head(primary, rois, starts, maps)[0]
+    expected = head(primary, rois, starts, maps, labels=labels)[0]
     with torch.autocast('cpu', torch.bfloat16, enabled=low == torch.bfloat16):
         masks = head.float()(
-            primary.to(low), rois.float(), starts, [z.to(low) for z in maps]
+            primary.to(low),
+            rois.float(),
+            starts,
+            [z.to(low) for z in maps],
+            labels=labels,
         )[0]
     assert masks.dtype == torch.float
     error = (masks - expected).abs().max() / expected.abs().max()
@@ -488,6 +494,8 @@ def test_lower_precision(low):
         (dict(in_channels=[4]), 'at least two maps'),
         (dict(finest_stride=0), 'finest_stride must be .* but got 0'),
         (dict(votes_from='images'), "votes_from must be .*'image'.*'images'"),
+        (dict(channels=0), 'channels must be .* 0'),
+        (dict(feature_channels=9), 'set channels, too, or .* feature_channels=9'),
         (dict(coarse_loss_weight=-1), 'coarse_loss_weight must not be negative'),
         (dict(decoder=dict(formulation='exactly')), 'formulation'),
     ],
@@ -566,8 +574,10 @@ def test_maps_that_are_refused():
             r'have \[.*\] channels',
         ):
             head(*arguments, wrong)
-    with pytest.raises(ValueError, match='and that of the RoI'):
+    with pytest.raises(ValueError, match=r'maps, which have \[5, 6, 7\]'):
         head(*arguments, maps[1:], inside_of(rois, head))
+    with pytest.raises(ValueError, match=r'and that of the RoI, .*\[4, 5, 6, 6\]'):
+        head(*arguments, maps[:-1], inside_of(rois, head)[::-1])
     finer = [torch.randn(2, 9, 512, 512), *maps]
     assert torch.equal(head(*arguments, finer)[0], head(*arguments, maps)[0])
     with pytest.raises(ValueError, match=r'stride 5.*\[4, 8, 16, 32\]'):
@@ -595,12 +605,61 @@ def sampled(*positives):
 POSITIVES = [[0, 0, 80, 64, 0, 2], [20, 20, 60, 60, 1, 0]], []
 
 
+# What makes a mask per class, and what one per RoI
+DECODED = [
+    dict(),
+    dict(class_agnostic=True),
+    dict(channels=5),
+    dict(channels=5, class_agnostic=True),
+]
+
+
+@pytest.mark.parametrize('inside', (False, True))
 @pytest.mark.parametrize('agnostic', (False, True))
-def test_losses(agnostic):
+@pytest.mark.parametrize('features', (None, 9))
+def test_an_embedding_is_classified_for_the_label(features, agnostic, inside):
+    """The convolutions of all classes, of which the label's is taken."""
     head = mask_head(
-        class_agnostic=agnostic, coarse_loss_weight=0.25, dtype=torch.float
+        C4 if inside else FPN,
+        channels=4,
+        feature_channels=features,
+        class_agnostic=agnostic,
     )
+    # what decodes as many classes, by the same votes
+    plain = mask_head(C4 if inside else FPN, num_classes=4)
+    plain.decoder.load_state_dict(head.decoder.state_dict())
+    rois = boxes(*ANYWHERE)
+    labels = torch.tensor([2, 0, 1, 2])
+    maps = image_maps(head)
+    roi_maps = inside_of(rois, head) if inside else None
+    if inside:
+        maps = maps[:-1]
+    starts = starts_at(rois, len(maps) - 1)
+    width = features or (1 if agnostic else CLASSES)
+    primary = torch.randn(4, width, 7, 7, dtype=torch.double)
+    found = head(primary, rois, starts, maps, roi_maps, labels)
+    embedded = F.conv2d(primary, head.embed.conv.weight, head.embed.conv.bias).relu()
+    decoded = plain(embedded, rois, starts, maps, roi_maps)
+    weight, bias = head.classifier.weight, head.classifier.bias
+    assert weight.shape == (1 if agnostic else CLASSES, 4, 1, 1)
+    for masks, y in zip(found, decoded, strict=True):
+        logits = F.conv2d(y, weight, bias)
+        rows = torch.zeros_like(labels) if agnostic else labels
+        torch.testing.assert_close(masks, logits[range(4), rows][:, None])
+    images = head.image_features(maps, inside)
+    again = head(primary, rois, starts, images, roi_maps, labels)
+    for masks, other in zip(found, again, strict=True):
+        assert torch.equal(masks, other)
+    if not agnostic:
+        with pytest.raises(TypeError, match='give it labels'):
+            head(primary, rois, starts, maps, roi_maps)
+
+
+@pytest.mark.parametrize('channels', DECODED)
+def test_losses(channels):
+    head = mask_head(**channels, coarse_loss_weight=0.25, dtype=torch.float)
     results, truths = sampled(*POSITIVES)
+    agnostic = bool(channels)
     channels = 1 if agnostic else CLASSES
     masks = [torch.randn(2, channels, side, side) for side in (56, 28, 14, 7)]
     found = head.loss_and_target(masks, results, truths, ConfigDict())
@@ -649,10 +708,11 @@ def test_targets_of_another_size_are_refused():
 
 
 @pytest.mark.parametrize('rescale', (False, True))
-@pytest.mark.parametrize('agnostic', (False, True))
-def test_masks_are_pasted_into_the_image(rescale, agnostic):
+@pytest.mark.parametrize('channels', DECODED)
+def test_masks_are_pasted_into_the_image(rescale, channels):
     """The left half of every box, of its label."""
-    head = mask_head(class_agnostic=agnostic, dtype=torch.float)
+    head = mask_head(**channels, dtype=torch.float)
+    agnostic = bool(channels)
     labels = torch.tensor([2, 0])
     masks = torch.full((2, 1 if agnostic else CLASSES, 56, 56), -9.0)
     masks[[0, 1], 0 if agnostic else labels, :, :28] = 9.0

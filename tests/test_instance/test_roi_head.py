@@ -8,11 +8,13 @@ from mmdet.models.detectors import MaskRCNN
 from mmdet.models.roi_heads import CascadeRoIHead, StandardRoIHead
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers.small_detectors import (
     BOXES,
     BY_SIZE,
     CLASSES,
+    PER_CLASS,
     PVD,
     batch,
     detector,
@@ -20,6 +22,7 @@ from helpers.small_detectors import (
     sample,
 )
 from pvd_mm.instance import class_activation
+from pvd_mm.instance.roi_head import RoIFeatures
 
 C4, FPN = PVD
 
@@ -53,12 +56,15 @@ SIZES = torch.tensor(
     'changes',
     [
         dict(),
-        {'roi_head.mask_head.votes_from': 'roi'},
         {'roi_head.mask_head.class_agnostic': True},
+        {'roi_head.mask_head.feature_channels': None},
+        PER_CLASS,
+        {**PER_CLASS, 'roi_head.mask_head.votes_from': 'roi'},
+        {**PER_CLASS, 'roi_head.mask_head.class_agnostic': True},
     ],
 )
 @pytest.mark.parametrize('name', PVD)
-def test_masks_are_the_decoded_class_activation(name, changes):
+def test_masks_are_decoded_features_or_class_activations(name, changes):
     model = stir(detector(name, **changes))
     head = model.roi_head
     x, _ = maps_of(model)
@@ -69,7 +75,11 @@ def test_masks_are_the_decoded_class_activation(name, changes):
         pooled = head.bbox_roi_extractor(x, rois)
         top = head.shared_head(pooled) if name == C4 else pooled
         agnostic = head.mask_head.class_agnostic
-        primary = class_activation(head.bbox_head, top, labels if agnostic else None)
+        primary = top
+        if head.mask_head.feature_channels is None:
+            primary = class_activation(
+                head.bbox_head, top, labels if agnostic else None
+            )
         starts = [2] * 7 if name == C4 else [3, 4, 5, 6, 3, 3, 4]
         expected = head.mask_head(
             primary,
@@ -77,9 +87,11 @@ def test_masks_are_the_decoded_class_activation(name, changes):
             torch.tensor(starts),
             x.encoder,
             (pooled, top) if name == C4 else None,
+            labels,
         )
     assert [y.size(-1) for y in expected] == [56, 28, 14, 7]
-    assert found['mask_preds'].shape == (7, 1 if agnostic else CLASSES, 56, 56)
+    per_class = changes == dict(changes, **PER_CLASS) and not agnostic
+    assert found['mask_preds'].shape == (7, CLASSES if per_class else 1, 56, 56)
     for y, again in zip(expected, found['all_preds']):
         torch.testing.assert_close(y, again)
     assert (expected[0][0] - expected[0][1]).abs().max() > 1e-3
@@ -95,7 +107,7 @@ def test_masks_are_the_decoded_class_activation(name, changes):
     ],
 )
 def test_rois_start_where_their_size_says(name, starts):
-    model = stir(detector(name, **BY_SIZE[name]))
+    model = stir(detector(name, **BY_SIZE[name], **PER_CLASS))
     head = model.roi_head
     x, _ = maps_of(model, batch(sample((256, 256), BOXES)))
     rois = bbox2roi(
@@ -115,10 +127,70 @@ def test_rois_start_where_their_size_says(name, starts):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize('changes', [dict(), PER_CLASS])
+@pytest.mark.parametrize('name', PVD)
+def test_rois_are_decoded_in_chunks(name, changes):
+    """Never more at a time than the limit, with the same masks."""
+    model = stir(detector(name, **changes))
+    head = model.roi_head
+    x, _ = maps_of(model)
+    rois = bbox2roi([SIZES, SIZES[:2] + 1])
+    labels = torch.tensor([0, 1, 2, 2, 1, 0, 0])
+    sizes = []
+    head.mask_head.register_forward_pre_hook(lambda _, args: sizes.append(len(args[1])))
+    with torch.no_grad():
+        pooled = head.bbox_roi_extractor(x[: head.bbox_roi_extractor.num_inputs], rois)
+        features = RoIFeatures(
+            pooled, head.shared_head(pooled) if name == C4 else pooled
+        )
+        at_once = head._mask_forward(x, rois, labels)
+        head.chunk_size = 3
+        for given in ((labels, None), (labels, features), (None, None)):
+            found = head._mask_forward(x, rois, *given)
+            if given[0] is None:
+                head.chunk_size = 7
+                at_once = head._mask_forward(x, rois)
+            assert len(found['all_preds']) == 4
+            for part, whole in zip(found['all_preds'], at_once['all_preds']):
+                torch.testing.assert_close(part, whole)
+    assert sizes == [7, *[3, 3, 1] * 3, 7]
+    head.chunk_size = 1  # not in training
+    del sizes[:]
+    losses(model.train())
+    assert len(sizes) == 1 and sizes[0] > 1
+
+
+def test_no_map_has_all_classes():
+    """Not even of one RoI: what is held while RoIs are decoded."""
+    classes = 500
+    model = detector(
+        C4,
+        **{
+            'roi_head.bbox_head.num_classes': classes,
+            'roi_head.mask_head.num_classes': classes,
+        },
+    ).eval()
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.dim() > 1:
+                assert classes not in result.shape[1:], func
+            return result
+
+    x, _ = maps_of(model)
+    rois, labels = bbox2roi([SIZES]), torch.tensor([0, 1, 499, 2, 1])
+    with torch.no_grad(), Sizes():
+        masks = model.roi_head._mask_forward(x, rois, labels)['mask_preds']
+    assert masks.shape == (5, 1, 56, 56)
+
+
 @pytest.mark.parametrize('name', PVD)
 def test_class_agnostic_starts_as_the_mask_of_the_label(name):
-    per_class = detector(name)
-    agnostic = detector(name, **{'roi_head.mask_head.class_agnostic': True})
+    per_class = detector(name, **PER_CLASS)
+    agnostic = detector(
+        name, **PER_CLASS, **{'roi_head.mask_head.class_agnostic': True}
+    )
     agnostic.load_state_dict(
         {k: v for k, v in per_class.state_dict().items() if 'fuse' not in k},
         strict=False,
@@ -141,7 +213,7 @@ def test_class_agnostic_starts_as_the_mask_of_the_label(name):
 @pytest.mark.parametrize('train', (True, False))
 @pytest.mark.parametrize('name', PVD)
 def test_the_classifier_is_trained_by_the_masks_or_not(name, train):
-    model = detector(name, **{'roi_head.train_classifier': train})
+    model = detector(name, **PER_CLASS, **{'roi_head.train_classifier': train})
     result = losses(model)
     assert {
         'loss_rpn_cls',
@@ -213,6 +285,7 @@ def test_coarse_losses(name):
         ),
         (
             {
+                **PER_CLASS,
                 'roi_head.bbox_head': dict(
                     _delete_=True,
                     type='DoubleConvFCBBoxHead',
@@ -220,11 +293,17 @@ def test_coarse_losses(name):
                     num_fcs=1,
                     in_channels=8,
                     num_classes=3,
-                )
+                ),
             },
             TypeError,
             'DoubleConvFCBBoxHead',
         ),
+        (
+            {'roi_head.mask_head.feature_channels': 32},
+            ValueError,
+            'feature_channels=32 .* in_channels=64',
+        ),
+        ({'roi_head.chunk_size': 0}, ValueError, 'chunk_size .* 0'),
         (
             {'roi_head.mask_head.mask_size': 28},
             ValueError,
@@ -362,7 +441,8 @@ def test_an_extractor_that_adds_up_all_levels(shared):
         roi_layer=dict(type='RoIAlign', sampling_ratio=0, output_size=7),
     )
     key = 'bbox_roi_extractor' if shared else 'mask_roi_extractor'
-    model = stir(detector(FPN, **{f'roi_head.{key}': dict(generic, _delete_=True)}))
+    changes = {f'roi_head.{key}': dict(generic, _delete_=True)}
+    model = stir(detector(FPN, **PER_CLASS, **changes))
     head = model.roi_head
     x, _ = maps_of(model, batch(sample((256, 256), BOXES)))
     rois = bbox2roi(

@@ -18,6 +18,8 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from pvd_mm.apis.complexity import run_mask_branch
+
 from .base import ModelBenchmark
 
 
@@ -130,7 +132,7 @@ class DetectorBenchmark(ModelBenchmark):
         self.model.eval()
         rois = bbox2roi([self.detections.bboxes])
         with torch.no_grad():
-            self.model.roi_head._mask_forward(self.maps, rois)
+            run_mask_branch(self.model.roi_head, self.maps, rois)
 
     def forward(self) -> None:
         """As the detector's ``predict``, with boxes of ours in between."""

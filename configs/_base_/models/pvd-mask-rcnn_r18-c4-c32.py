@@ -11,6 +11,9 @@ model = dict(
             type='PVDMaskHead',
             in_channels=[32, 64, 128, 256],
             decoder=dict(vote_channels=64),
+            channels=16,
+            feature_channels=256,  # of the shared head
+            sampling_ratio=1,
             coarse_loss_weight=1.0,
             num_classes={{_base_.num_classes}},
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),

@@ -12,6 +12,9 @@ model = dict(
             type='PVDMaskHead',
             in_channels=[256, 512, 1024, 2048],
             decoder=dict(vote_channels=64),
+            channels=16,
+            feature_channels=2048,  # of the shared head
+            sampling_ratio=1,
             coarse_loss_weight=1.0,
             num_classes=80,
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),

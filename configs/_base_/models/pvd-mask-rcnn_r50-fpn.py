@@ -13,7 +13,13 @@ model = dict(
             type='PVDMaskHead',
             in_channels=[3, 64, 64, 256, 512, 1024, 2048],
             finest_stride=1,
-            decoder=dict(strides=[2, 2, 1, 2, 2, 2], vote_channels=64),
+            decoder=dict(
+                strides=[2, 2, 1, 2, 2, 2],
+                vote_channels=[8, 16, 32, 64, 64, 64],  # few where maps are large
+            ),
+            channels=16,
+            feature_channels=256,  # of the neck
+            sampling_ratio=1,
             coarse_loss_weight=1.0,
             num_classes=80,
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
