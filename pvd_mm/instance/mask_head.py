@@ -267,8 +267,9 @@ class PVDMaskHead(FCNMaskHead):
         starts: int | Tensor | None = None,
         maps: Sequence[Tensor] | None = None,
         roi_maps: tuple[Tensor, Tensor] | None = None,
+        votes: Sequence[Tensor] | None = None,
     ) -> list[Tensor]:
-        """Decode primary masks. Only ``roi_maps`` may be left out.
+        """Decode primary masks. Only ``roi_maps`` and ``votes`` may be left out.
 
         Args:
             primary (Tensor): (R, C_obj, 7, 7).
@@ -282,6 +283,10 @@ class PVDMaskHead(FCNMaskHead):
             roi_maps (tuple[Tensor, Tensor], optional): z_{L-1} and z_L of
                 the RoIs, (R, C, 14, 14) and (R, C, 7, 7), where the last
                 step is made inside the RoI. Defaults to None.
+            votes (Sequence[Tensor], optional): Those of the steps between
+                the maps, where they are regressed for several heads; finer
+                ones before them are passed over. Defaults to None: they are
+                regressed here.
 
         Returns:
             list[Tensor]: Masks before the sigmoid, (R, C_obj, n, n), n =
@@ -305,7 +310,7 @@ class PVDMaskHead(FCNMaskHead):
                 f'{tuple(primary.shape[2:])}'
             )
         maps = self._select_maps(maps, roi_maps)
-        images = self._image_features(maps)
+        images = self._image_features(maps, votes)
         dtype = torch.promote_types(primary.dtype, torch.float)
         inside = []
         if roi_maps is not None:
@@ -332,9 +337,16 @@ class PVDMaskHead(FCNMaskHead):
             )
         return maps
 
-    def _image_features(self, maps: Sequence[Tensor]) -> ImageFeatures:
+    def _image_features(
+        self, maps: Sequence[Tensor], votes: Sequence[Tensor] | None
+    ) -> ImageFeatures:
         """What is computed once per image."""
-        votes = self.decoder.votes(maps) if self.votes_from == 'image' else None
+        if self.votes_from != 'image':
+            votes = None
+        elif votes is None:
+            votes = self.decoder.votes(maps)
+        else:
+            votes = votes[-(len(maps) - 1) :]
         return ImageFeatures(maps, self.decoder.contexts(maps[1:]), votes)
 
     def _crop(self, x: Tensor, rois: Tensor, level: int, side: int) -> Tensor:

@@ -230,6 +230,7 @@ class PVDRoIHead(StandardRoIHead):
             starts,
             x.encoder,
             features if self.with_shared_head else None,
+            x.votes,
         )
         return dict(mask_preds=masks[0], all_preds=masks)
 
