@@ -12,6 +12,7 @@ from .segments import (
     match_segments,
     panoptic_quality,
     rgb_to_ids,
+    segments_info,
     split_prediction,
 )
 from .semantic_head import PVDSemanticHead
@@ -29,5 +30,6 @@ __all__ = [
     'match_segments',
     'panoptic_quality',
     'rgb_to_ids',
+    'segments_info',
     'split_prediction',
 ]

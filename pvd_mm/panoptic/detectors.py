@@ -14,6 +14,8 @@ from pvd_mm.instance import EncoderMaps, FeatureMaps, PVDMaskHead
 
 from .semantic_head import PVDSemanticHead
 
+_VOID = 255  # what mmdet's metrics and painters of labels leave out
+
 
 @MODELS.register_module()
 class MultiTaskPanopticFPN(PanopticFPN):
@@ -28,8 +30,9 @@ class MultiTaskPanopticFPN(PanopticFPN):
       a head needs, that head gets no gradient: distributed training asks for
       ``find_unused_parameters=True`` then, or for a model without the head.
     - ``pred_instances`` come from the RoI head, ``pred_panoptic_seg`` from the
-      fusion head and ``pred_sem_seg``, (1, H, W), which is K where nothing is
-      told, from that; without a fusion head there are no panoptic segments.
+      fusion head and ``pred_sem_seg``, (1, H, W), which is 255 where nothing
+      is told, from that; without a fusion head there are no panoptic segments,
+      and things that the semantic head does not tell apart are 255.
 
     ``test_cfg.panoptic.score_thr`` is the least score of objects that are
     fused, so that ``test_cfg.rcnn.score_thr`` can be as low as mask AP asks
@@ -149,8 +152,11 @@ class MultiTaskPanopticFPN(PanopticFPN):
             labels = [each.argmax(0, keepdim=True) + things for each in logits]
         else:
             return batch_data_samples
+        classes = self.semantic_head.num_things_classes
+        classes += self.semantic_head.num_stuff_classes
         for sample, each in zip(batch_data_samples, labels):
-            sample.pred_sem_seg = PixelData(sem_seg=each)
+            told = each.masked_fill(each >= classes, _VOID)
+            sample.pred_sem_seg = PixelData(sem_seg=told)
         return batch_data_samples
 
 

@@ -20,6 +20,7 @@ from .segments import (
     match_segments,
     panoptic_quality,
     rgb_to_ids,
+    segments_info,
     split_prediction,
 )
 
@@ -137,18 +138,10 @@ class PanopticQualityMetric(BaseMetric):
         file_name = osp.splitext(osp.basename(sample['img_path']))[0] + '.png'
         path = osp.join(f'{self.outfile_prefix}.panoptic', file_name)
         mmcv.imwrite(ids_to_rgb(ids)[..., ::-1], path)
-        areas = np.bincount(ids.ravel(), minlength=len(segments) + 1)
         return dict(
             image_id=sample['img_id'],
             file_name=file_name,
-            segments_info=[
-                dict(
-                    id=segment.id,
-                    category_id=self._category_of(segment.label),
-                    area=int(areas[segment.id]),
-                )
-                for segment in segments
-            ],
+            segments_info=segments_info(ids, segments, self._category_of),
         )
 
     def _category_of(self, label: int) -> int:

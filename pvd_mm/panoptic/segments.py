@@ -9,7 +9,7 @@ K      number of classes, things before stuff
 ====== =============================================== =========
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -99,6 +99,37 @@ def split_prediction(
         if number != VOID
     ]
     return numbers[places].reshape(panoptic.shape), segments
+
+
+def segments_info(
+    ids: np.ndarray, segments: Sequence[Segment], category_of: Callable[[int], int]
+) -> list[dict]:
+    """The entries of a prediction in COCO's panoptic format.
+
+    Args:
+        ids (np.ndarray): (H, W), see :func:`split_prediction`.
+        segments (Sequence[Segment]): Those in it.
+        category_of (Callable): Label to the id of its category.
+
+    Returns:
+        list[dict]: ``id``, ``category_id``, ``area`` in pixels, ``bbox`` (x, y,
+        width, height) and ``iscrowd``.
+    """
+    entries = []
+    for segment in segments:
+        mask = ids == segment.id
+        rows, columns = (np.flatnonzero(mask.any(axis)).tolist() for axis in (1, 0))
+        left, top = columns[0], rows[0]
+        entries.append(
+            dict(
+                id=segment.id,
+                category_id=category_of(segment.label),
+                area=int(mask.sum()),
+                bbox=[left, top, columns[-1] - left + 1, rows[-1] - top + 1],
+                iscrowd=0,
+            )
+        )
+    return entries
 
 
 def match_segments(

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     'panoptic': ('utils', 'ops', 'decoder', 'instance'),
     'data': ('utils', 'semantic'),
     'engine': ('utils',),
-    'apis': ('utils', 'ops', 'engine'),
+    'apis': ('utils', 'ops', 'engine', 'panoptic'),
     'visualization': ('utils', 'ops', 'decoder', 'apis'),
 }
 # What else it may not import.
