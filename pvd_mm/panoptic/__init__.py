@@ -5,7 +5,7 @@ semantic head, data sets, their loading and panoptic quality."""
 from .checked_panoptic import CheckedCocoPanopticDataset, CityscapesPanopticDataset
 from .detectors import MultiTaskPanopticFPN, PVDPanopticFPN
 from .loading import LoadCheckedPanopticAnnotations
-from .quality_metric import PanopticQualityMetric
+from .quality_metric import PanopticQualityMetric, panoptic_truth
 from .segments import (
     Segment,
     ids_to_rgb,
@@ -29,6 +29,7 @@ __all__ = [
     'ids_to_rgb',
     'match_segments',
     'panoptic_quality',
+    'panoptic_truth',
     'rgb_to_ids',
     'segments_info',
     'split_prediction',

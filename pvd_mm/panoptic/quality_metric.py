@@ -27,6 +27,48 @@ from .segments import (
 _NAMES = ('PQ', 'SQ', 'RQ')
 
 
+def _load_ids(path: str, backend_args: dict | None) -> np.ndarray:
+    content = get(path, backend_args=backend_args)
+    pixels = mmcv.imfrombytes(content, flag='color', channel_order='rgb')
+    return rgb_to_ids(pixels)
+
+
+def panoptic_truth(
+    sample: dict, num_things_classes: int, backend_args: dict | None = None
+) -> tuple[np.ndarray, list[Segment]]:
+    """The annotated segments of a data sample.
+
+    Args:
+        sample (dict): With the dataset's ``segments_info`` and ``seg_map_path``.
+        num_things_classes (int): How many classes are things, the first ones.
+        backend_args (dict, optional): Of mmengine's file backend. Defaults to
+            None.
+
+    Returns:
+        tuple[np.ndarray, list[Segment]]: Ids, (H, W) int32, and their segments.
+
+    Raises:
+        MissingDataError: The sample has none.
+    """
+    for key in ('segments_info', 'seg_map_path'):
+        if sample.get(key) is None:
+            raise MissingDataError(
+                f'a data sample has no {key!r}, its panoptic truth; give '
+                'PackDetInputs the meta_keys seg_map_path and segments_info, or '
+                'PanopticQualityMetric ann_file and seg_prefix.'
+            )
+    # mmdet's segments_info has no iscrowd: a crowd is a thing that is none
+    segments = [
+        Segment(
+            entry['id'],
+            entry['category'],
+            entry['category'] < num_things_classes and not entry['is_thing'],
+        )
+        for entry in sample['segments_info']
+    ]
+    return _load_ids(sample['seg_map_path'], backend_args), segments
+
+
 @METRICS.register_module()
 class PanopticQualityMetric(BaseMetric):
     """Panoptic quality, which needs no package.
@@ -156,16 +198,11 @@ class PanopticQualityMetric(BaseMetric):
         return self._categories[name]
 
     def _truth_of(self, sample: dict) -> tuple[np.ndarray, list[Segment]]:
-        if self._truth is not None:
-            path, segments = self._truth_in_file(sample)
-        else:
-            path, segments = self._truth_in_sample(sample)
-        pixels = mmcv.imfrombytes(
-            get(path, backend_args=self.backend_args),
-            flag='color',
-            channel_order='rgb',
-        )
-        return rgb_to_ids(pixels), segments
+        if self._truth is None:
+            things = len(self.dataset_meta['thing_classes'])
+            return panoptic_truth(sample, things, self.backend_args)
+        path, segments = self._truth_in_file(sample)
+        return _load_ids(path, self.backend_args), segments
 
     def _truth_in_file(self, sample: dict) -> tuple[str, list[Segment]]:
         entry = self._truth.get(sample['img_id'])
@@ -188,24 +225,6 @@ class PanopticQualityMetric(BaseMetric):
             for s in entry['segments_info']
         ]
         return join_path(self.seg_prefix, entry['file_name']), segments
-
-    def _truth_in_sample(self, sample: dict) -> tuple[str, list[Segment]]:
-        for key in ('segments_info', 'seg_map_path'):
-            if sample.get(key) is None:
-                raise MissingDataError(
-                    f'{type(self).__name__}: a data sample has no {key!r}; give '
-                    'PackDetInputs the meta_keys seg_map_path and segments_info, or '
-                    'the metric ann_file and seg_prefix.'
-                )
-        # mmdet's segments_info has no iscrowd: a crowd is a thing that is none
-        things = len(self.dataset_meta['thing_classes'])
-        segments = [
-            Segment(
-                s['id'], s['category'], s['category'] < things and not s['is_thing']
-            )
-            for s in sample['segments_info']
-        ]
-        return sample['seg_map_path'], segments
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Sum up and print the figures.

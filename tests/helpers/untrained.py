@@ -50,7 +50,7 @@ ann_file = {root!r} + '/annotations/instances_val2017.json'
 val_evaluator = [
     dict(type='PanopticQualityMetric'),
     dict(type='CocoMetric', ann_file=ann_file, metric=['bbox', 'segm']),
-    dict(type='SemSegMetric', iou_metrics=['mIoU'], prefix='semantic')]
+    dict(type='SemSegMetric', iou_metrics=['mIoU'])]
 test_evaluator = val_evaluator
 """
 
