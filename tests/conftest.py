@@ -112,14 +112,14 @@ def street_panoptic(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def panoptic(street_panoptic, tmp_path_factory):
-    base = 'pvd_panoptic/pvd-panoptic_r18-fpn-c32_1xb2-600_street-192x256.py'
+    base = 'pvd_panoptic/pvd-panoptic_r18-fpn-c32_1xb2-600_street-panoptic-192x256.py'
     text = PANOPTIC.format(base=base, root=str(street_panoptic))
     return make(tmp_path_factory.mktemp('panoptic'), 'pvd-panoptic', text)
 
 
 @pytest.fixture(scope='session')
 def panoptic_baseline(street_panoptic, tmp_path_factory):
-    base = 'panoptic_fpn/panoptic-fpn_r18-c32_1xb2-600_street-192x256.py'
+    base = 'panoptic_fpn/panoptic-fpn_r18-c32_1xb2-600_street-panoptic-192x256.py'
     text = PANOPTIC.format(base=base, root=str(street_panoptic))
     return make(tmp_path_factory.mktemp('panoptic-fpn'), 'panoptic-fpn', text, seed=1)
 

@@ -46,8 +46,7 @@ RUNS=() METHODS=()
 # configs/FOLDER that begins with PREFIX and is for the sample.
 method() {
     local config checkpoint work_dir=$WORK/$2
-    config=$(find "configs/$2" -name "$3*_${SAMPLE%-panoptic}-*.py" |
-        sort | head -n 1)
+    config=$(find "configs/$2" -name "$3*_$SAMPLE-*.py" | sort | head -n 1)
     [ -n "$config" ] || die "no $SAMPLE config of $3 in configs/$2"
     checkpoint=$(finished "$config" "$work_dir" 2>/dev/null | tail -n 1)
     if [ -n "$checkpoint" ]; then

@@ -14,7 +14,8 @@ from pvd_mm.utils.arguments import exit_on_user_error
 
 CHECK = 'python tools/check_dataset.py pvd_r50-block_1xb4-90k_cityscapes-512x1024'
 PANOPTIC_CHECK = (
-    'python tools/check_dataset.py pvd-panoptic_r50-fpn_1xb4-90k_cityscapes-512x1024'
+    'python tools/check_dataset.py '
+    'pvd-panoptic_r50-fpn_1xb4-90k_cityscapes-panoptic-512x1024'
 )
 
 
