@@ -11,11 +11,15 @@ import pytest
 from PIL import Image
 
 from helpers.commands import ROOT, losses, tool
-from helpers.untrained import DETECTOR, SEGMENTOR, make
-from pvd_mm.data.samples import make_shapes_sample, make_street_sample
+from helpers.untrained import DETECTOR, PANOPTIC, SEGMENTOR, make
+from pvd_mm.data.samples import (
+    make_shapes_sample,
+    make_street_panoptic_sample,
+    make_street_sample,
+)
 
 TINY = Path(__file__).parent / 'helpers/tiny_fcn.py'
-SCOPES = dict(test_semantic='mmseg', test_instance='mmdet')
+SCOPES = dict(test_semantic='mmseg', test_instance='mmdet', test_panoptic='mmdet')
 
 
 def _forget_instances():
@@ -96,6 +100,28 @@ def detector(shapes, tmp_path_factory):
     base = 'pvd_mask_rcnn/pvd-mask-rcnn_r18-c4-c32_1xb4-600_shapes-192x256.py'
     text = DETECTOR.format(base=base, root=str(shapes))
     return make(tmp_path_factory.mktemp('detector'), 'pvd-mask-rcnn', text)
+
+
+@pytest.fixture(scope='session')
+def street_panoptic(tmp_path_factory):
+    """Five street scenes with instances."""
+    root = tmp_path_factory.mktemp('street-panoptic')
+    make_street_panoptic_sample(root / 's', 2, 3, (96, 128))
+    return root / 's'
+
+
+@pytest.fixture(scope='session')
+def panoptic(street_panoptic, tmp_path_factory):
+    base = 'pvd_panoptic/pvd-panoptic_r18-fpn-c32_1xb2-600_street-panoptic-192x256.py'
+    text = PANOPTIC.format(base=base, root=str(street_panoptic))
+    return make(tmp_path_factory.mktemp('panoptic'), 'pvd-panoptic', text)
+
+
+@pytest.fixture(scope='session')
+def panoptic_baseline(street_panoptic, tmp_path_factory):
+    base = 'panoptic_fpn/panoptic-fpn_r18-c32_1xb2-600_street-panoptic-192x256.py'
+    text = PANOPTIC.format(base=base, root=str(street_panoptic))
+    return make(tmp_path_factory.mktemp('panoptic-fpn'), 'panoptic-fpn', text, seed=1)
 
 
 @pytest.fixture(scope='session')

@@ -1,14 +1,23 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Draw a built-in sample: street (as Cityscapes) or shapes (as COCO)."""
+"""Draw a built-in sample: street (as Cityscapes), shapes (as COCO), or
+street-panoptic (street with instances, as both)."""
 
 import argparse
 import inspect
 import time
 
-from pvd_mm.data.samples import make_shapes_sample, make_street_sample
+from pvd_mm.data.samples import (
+    make_shapes_sample,
+    make_street_panoptic_sample,
+    make_street_sample,
+)
 from pvd_mm.utils.arguments import exit_on_user_error
 
-KINDS = {'street': make_street_sample, 'shapes': make_shapes_sample}
+KINDS = {
+    'street': make_street_sample,
+    'shapes': make_shapes_sample,
+    'street-panoptic': make_street_panoptic_sample,
+}
 
 
 def size(text: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Predict images with a trained segmentor or detector: label maps as PNG or
-instances as COCO JSON, and the images with their predictions painted on them.
+"""Predict images with a trained segmentor, detector or panoptic model: label maps
+as PNG, instances as COCO JSON or panoptic segments as both, and the images with
+their predictions painted on them.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # From a fresh clone to a comparison of PVD with its baseline on a built-in
-# sample: DeepLabv3 on the street sample, or with --task instance Mask R-CNN on
-# the shapes sample. Safe to run again: it reuses the environment, goes on with
+# sample: DeepLabv3 on the street sample, with --task instance Mask R-CNN on the
+# shapes sample, or with --task panoptic Panoptic FPN on the street sample with
+# instances. Safe to run again: it reuses the environment, goes on with
 # an interrupted training and leaves a finished one alone.
-# Usage: bash tools/quickstart.sh [--task semantic|instance]
+# Usage: bash tools/quickstart.sh [--task semantic|instance|panoptic]
 #            [--stack openmmlab|onedl] [--python PYTHON] [--torch VERSION]
 set -o pipefail
 # shellcheck source=tools/setup_env.sh
@@ -18,7 +19,8 @@ esac
 case $TASK in
     semantic) SAMPLE=street WORK=work_dirs/quickstart ;;
     instance) SAMPLE=shapes WORK=work_dirs/quickstart-instance ;;
-    *) die "--task is semantic or instance, got '$TASK'" ;;
+    panoptic) SAMPLE=street-panoptic WORK=work_dirs/quickstart-panoptic ;;
+    *) die "--task is semantic, instance or panoptic, got '$TASK'" ;;
 esac
 [ "$STACK" = openmmlab ] || WORK=$WORK-$STACK
 [ -z "$TORCH" ] || WORK=$WORK-torch$TORCH
@@ -75,14 +77,20 @@ say "The $SAMPLE sample"
 if [ "$TASK" = semantic ]; then
     method DeepLabv3 deeplabv3 deeplabv3_r18-d8
     method PVD pvd pvd_r18-full
-else
+elif [ "$TASK" = instance ]; then
     method 'Mask R-CNN' mask_rcnn mask-rcnn_r18-c4
     method PVD pvd_mask_rcnn pvd-mask-rcnn_r18-c4
+else
+    method 'Panoptic FPN' panoptic_fpn panoptic-fpn_r18
+    method PVD pvd_panoptic pvd-panoptic_r18
 fi
 
 say 'Drawing what the paper shows: Fig. 6, or 7 of detectors; and votes'
-figure=fig6
-[ "$TASK" = semantic ] || figure=fig7
+case $TASK in
+    semantic) figure=fig6 ;;
+    instance) figure=fig7 ;;
+    panoptic) figure=segments ;;
+esac
 PICTURES=("$WORK/$figure.png")
 "$PY" tools/draw_figures.py "${METHODS[@]}" --out "$WORK/$figure.png" --force || exit
 if [ "$TASK" = semantic ]; then  # the last method is PVD

@@ -52,7 +52,7 @@ def model_complexity(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str
     Args:
         model (nn.Module): A model whose ``forward`` takes a batch of images,
             such as every segmentor of mmseg, or a two-stage detector of
-            mmdet. It is run in eval mode.
+            mmdet, with a semantic head or without. It is run in eval mode.
         input_shape (tuple[int, ...]): Channels, height and width.
 
     Returns:
@@ -80,6 +80,8 @@ def _run(model: nn.Module, images: torch.Tensor) -> None:
         model(images)
         return
     maps = model.extract_feat(images)
+    if getattr(model, 'with_semantic_head', False):  # a panoptic model's
+        model.semantic_head(maps)
     model.rpn_head(maps[: model.rpn_head.prior_generator.num_levels])
     head, limits = model.roi_head, model.test_cfg
     size = images.shape[2:]

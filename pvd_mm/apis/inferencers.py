@@ -8,6 +8,7 @@ framework.
 """
 
 import functools
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -159,7 +160,7 @@ class _Checked:
         pipeline = [
             step.copy()  # upstream's make theirs of these
             for step in _test_data(cfg).pipeline
-            if not type_name(step).endswith('LoadAnnotations')
+            if not re.fullmatch(r'Load\w*Annotations', type_name(step))
         ]
         loaders = [step for step in pipeline if type_name(step) == 'LoadImageFromFile']
         if not loaders:
@@ -198,7 +199,13 @@ def _inferencer_class(scope: str) -> type:
 
 
 def _number_of_classes(model: nn.Module) -> int | None:
-    for name in ('decode_head', 'roi_head.bbox_head', 'bbox_head'):
+    # the first of a panoptic model knows all classes
+    for name in (
+        'panoptic_fusion_head',
+        'decode_head',
+        'roi_head.bbox_head',
+        'bbox_head',
+    ):
         try:
             head = model.get_submodule(name)
         except AttributeError:

@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Predict images with a trained model: label maps or instances, and overlays."""
+"""Predict images with a trained model: label maps, instances or panoptic segments,
+and overlays."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -42,6 +43,10 @@ def predict(
                         boxes are (x, y, width, height), masks compressed
                         run lengths. ``category_id`` is the class's number
                         counted from 1, ``categories`` has the names
+    panoptic/NAME.png   panoptic models, in place of it: the segments' ids as
+                        COCO has them, R + 256·G + 256²·B, 0 for void
+    panoptic.json       panoptic models: their ``segments_info`` in COCO's
+                        panoptic format, categories as above
     =================== ====================================================
 
     Args:
@@ -78,7 +83,10 @@ def predict(
     names = result_names(paths)
     _spare_images(out, paths, names)
     inferencer = load_inferencer(config, checkpoint, device, scale, slide)
-    writer = _WRITERS[inferencer.scope](inferencer, out, score_thr, opacity)
+    kind = _WRITERS[inferencer.scope]
+    if hasattr(inferencer.model, 'panoptic_fusion_head'):
+        kind = _PanopticWriter
+    writer = kind(inferencer, out, score_thr, opacity)
     done, unreadable = [], {}
     try:
         for path, name in progress(list(zip(paths, names))):
@@ -98,7 +106,11 @@ def _spare_images(out: Path, paths: Sequence[Path], names: Sequence[Path]) -> No
     results = {
         out / folder / f'{name}{suffix}'
         for name in names
-        for folder, suffix in (('overlays', '.jpg'), ('labels', '.png'))
+        for folder, suffix in (
+            ('overlays', '.jpg'),
+            ('labels', '.png'),
+            ('panoptic', '.png'),
+        )
     }
     replaced = [str(path) for path in paths if path in results]
     if replaced:
@@ -115,6 +127,7 @@ class _Writer:
 
     def __init__(self, inferencer, out: Path, score_thr: float, opacity: float):
         self.out = out
+        self.model = inferencer.model
         self.meta = inferencer.model.dataset_meta
         self.visualizer = inferencer.visualizer
         self.options = self.painting(score_thr, opacity)
@@ -222,6 +235,65 @@ class _InstanceWriter(_Writer):
                 annotation['area'] = int(area(rle))
                 annotation['segmentation'] = dict(rle, counts=rle['counts'].decode())
             annotations.append(annotation)
+
+
+class _PanopticWriter(_Writer):
+    json_name = 'panoptic.json'
+
+    def painting(self, score_thr: float, opacity: float) -> dict:
+        self.visualizer.alpha = opacity
+        return {}
+
+    def start(self) -> dict:
+        things = self.model.panoptic_fusion_head.num_things_classes
+        categories = [
+            dict(id=i, name=name, isthing=int(i <= things))
+            for i, name in enumerate(self.meta['classes'], 1)
+        ]
+        return dict(images=[], annotations=[], categories=categories)
+
+    def write(self, path: Path, name: Path, image: np.ndarray, sample) -> None:
+        self.add(path, name, sample)
+        # the segments alone; mmdet's visualizer fails where there are none
+        shown = type(sample)(metainfo=sample.metainfo)
+        if self.content['annotations'][-1]['segments_info']:
+            shown.pred_panoptic_seg = sample.pred_panoptic_seg
+        self.visualizer.add_datasample(
+            'prediction',
+            image,
+            shown,
+            draw_gt=False,
+            out_file=str(self.out / 'overlays' / f'{name}.jpg'),
+        )
+
+    def add(self, path: Path, name: Path, sample) -> None:
+        from pvd_mm.panoptic.segments import (
+            ids_to_rgb,
+            segments_info,
+            split_prediction,
+        )
+
+        predicted = sample.pred_panoptic_seg
+        ids, segments = split_prediction(
+            predicted.sem_seg[0].cpu().numpy(),
+            len(self.meta['classes']),
+            predicted.get('ignore_index'),
+        )
+        image_id = len(self.content['images']) + 1
+        file = self.out / 'panoptic' / f'{name}.png'
+        make_folder(file.parent)
+        Image.fromarray(ids_to_rgb(ids)).save(file)
+        height, width = ids.shape
+        self.content['images'].append(
+            dict(id=image_id, file_name=str(path), height=height, width=width)
+        )
+        self.content['annotations'].append(
+            dict(
+                image_id=image_id,
+                file_name=f'{name}.png',
+                segments_info=segments_info(ids, segments, lambda label: label + 1),
+            )
+        )
 
 
 _WRITERS = {'mmseg': _LabelWriter, 'mmdet': _InstanceWriter}

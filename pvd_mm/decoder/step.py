@@ -181,6 +181,22 @@ class DecodingStep(BaseModule):
             return self.control.kernels(coarse, stride)
         return self.association(fine, coarse, stride)
 
+    def describe_votes(self) -> dict | None:
+        """What decides what votes there are; None where something else upsamples,
+        or the votes are those of another step."""
+        if self.upsampling != 'votes' or self.association is None:
+            return None
+        return dict(
+            kernel_size=self.kernel_size,
+            groups=self.groups,
+            vote_norm=self.association.vote_norm,
+            vote_start=self.association.vote_start,
+            shapes={
+                name: tuple(parameter.shape)
+                for name, parameter in self.association.named_parameters()
+            },
+        )
+
     def context(self, coarse: Tensor) -> Tensor:
         """What B adds to M, (N, C_obj, H_B, W_B), or with ``fuse_channels``
         to the hidden layer, (N, fuse_channels, H_B, W_B).

@@ -95,10 +95,43 @@ class PixelVotingDecoder(BaseModule):
         self.in_channels = tuple(in_channels)
         self.channels = channels
         self.strides = strides
+        self.regresses_votes = True
         self.steps = ModuleList(
             DecodingStep(fine, coarse, channels, depth=len(steps), **arguments)
             for fine, coarse, arguments in zip(in_channels, in_channels[1:], steps)
         )
+
+    def use_votes_of(self, other: 'PixelVotingDecoder') -> None:
+        """Let go of the modules that regress votes: from now on those of another
+        decoder are given to :meth:`decode`, the last ones if it has more maps.
+
+        So several decoders of one image share its votes, and each parameter is
+        in one of them. C_obj, and with it the fusion, may differ.
+
+        Args:
+            other (PixelVotingDecoder): On the same maps, or more finer ones.
+
+        Raises:
+            ValueError: If its votes are others than this decoder regresses.
+        """
+        number = len(self.steps)
+        own, others = (
+            dict(
+                in_channels=list(decoder.in_channels[-number - 1 :]),
+                strides=decoder.strides and list(decoder.strides)[-number:],
+                votes=[step.describe_votes() for step in list(decoder.steps)[-number:]],
+            )
+            for decoder in (self, other)
+        )
+        for name, value in own.items():
+            if value != others[name] or value == [None] * number:
+                raise ValueError(
+                    f'votes are shared by decoders that regress the same, but {name} '
+                    f'of one is {value} and of the other {others[name]}'
+                )
+        for step in self.steps:
+            step.association = None
+        self.regresses_votes = False
 
     def _stride(self, level: int, fine: Sequence[int], coarse: Sequence[int]) -> int:
         """The stride of step ``level`` between maps of these sizes: the given
@@ -154,8 +187,11 @@ class PixelVotingDecoder(BaseModule):
             (N, G·k², H_{l+1}, W_{l+1}).
 
         Raises:
+            TypeError: After :meth:`use_votes_of`.
             ValueError: If the maps don't fit ``in_channels`` or the strides.
         """
+        if not self.regresses_votes:
+            raise TypeError('this decoder uses the votes of another one')
         channels = tuple(sizes_of(z)[1] for z in maps)
         if channels != self.in_channels[first : first + len(maps)]:
             raise ValueError(

@@ -72,6 +72,7 @@ def _after_mmseg() -> None:
 
 def _after_mmdet() -> None:
     importlib.import_module('pvd_mm.instance')
+    importlib.import_module('pvd_mm.panoptic')
     _patch(
         'align_any_layout',
         'support_bfloat16_in_detectors',

@@ -18,21 +18,27 @@ NEEDS_ENCODER_MAPS = (
 
 class FeatureMaps(tuple):
     """The maps for RPN and RoI extractors, as everywhere in mmdet, and beside
-    them ``encoder``, the backbone's own z_0 …, finest first."""
+    them ``encoder``, the backbone's own z_0 …, finest first, and ``votes``, those of
+    its steps where a detector regresses them once for several heads, else None."""
 
     encoder: tuple[Tensor, ...]
+    votes: tuple[Tensor, ...] | None
 
     def __new__(
-        cls, maps: Sequence[Tensor], encoder: Sequence[Tensor]
+        cls,
+        maps: Sequence[Tensor],
+        encoder: Sequence[Tensor],
+        votes: Sequence[Tensor] | None = None,
     ) -> 'FeatureMaps':
         """A tuple of ``maps``."""
         self = super().__new__(cls, maps)
         self.encoder = tuple(encoder)
+        self.votes = None if votes is None else tuple(votes)
         return self
 
     def __getnewargs__(self) -> tuple:
         """What a copy is made of, or an unpickled one."""
-        return tuple(self), self.encoder
+        return tuple(self), self.encoder, self.votes
 
 
 class EncoderMaps:
@@ -65,6 +71,8 @@ class EncoderMaps:
         if not self.with_neck:
             if self.with_rpn:
                 return self.rpn_head.prior_generator.num_levels
+            if not self.with_roi_head:
+                return None
             return self.roi_head.bbox_roi_extractor.num_inputs
         neck, config = self.neck, self._neck
         if isinstance(config, (list, tuple)):

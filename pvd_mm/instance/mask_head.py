@@ -394,7 +394,12 @@ class PVDMaskHead(FCNMaskHead):
         masks = weight.to(decoded.dtype) @ decoded.flatten(2) + bias
         return masks.unflatten(2, sizes_of(decoded)[2:])
 
-    def image_features(self, maps: Sequence[Tensor], inside: bool) -> ImageFeatures:
+    def image_features(
+        self,
+        maps: Sequence[Tensor],
+        inside: bool,
+        votes: Sequence[Tensor] | None = None,
+    ) -> ImageFeatures:
         """What is computed once per image, however many RoIs it has.
 
         Args:
@@ -402,6 +407,10 @@ class PVDMaskHead(FCNMaskHead):
                 (N, C_l, H_l, W_l), as :meth:`forward` takes them.
             inside (bool): Whether the last step is made inside the RoI, so
                 that z_L is not among them.
+            votes (Sequence[Tensor], optional): Those of the steps between the
+                maps, where they are regressed for several heads; finer ones
+                before them are passed over. Defaults to None: they are
+                regressed here.
 
         Returns:
             ImageFeatures: What :meth:`forward` takes for ``maps``.
@@ -411,13 +420,13 @@ class PVDMaskHead(FCNMaskHead):
         """
         maps = maps[-(self.top + 1 - inside) :]
         self._check_widths(maps, inside)
-        steps, widths = [], []
-        for level, pair in enumerate(zip(maps, maps[1:])):
-            parts = self.decoder.contexts(pair[1:], level)
-            widths.append(int(parts[0].size(1)))
-            if self.votes_from == 'image':
-                parts += self.decoder.votes(pair, level)
-            steps.append(torch.cat(parts, 1))
+        steps = self.decoder.contexts(maps[1:])
+        widths = [int(context.size(1)) for context in steps]
+        if self.votes_from == 'image':
+            if votes is None:
+                votes = self.decoder.votes(maps)
+            parts = zip(steps, votes[-len(steps) :])
+            steps = [torch.cat(pair, 1) for pair in parts]
         return ImageFeatures(maps, steps, widths)
 
     def _check_widths(self, maps: Sequence[Tensor], inside: bool | Tensor) -> None:

@@ -227,7 +227,9 @@ class PVDRoIHead(StandardRoIHead):
         """
         if not isinstance(x, FeatureMaps):
             raise TypeError(NEEDS_ENCODER_MAPS)
-        images = self.mask_head.image_features(x.encoder, self.with_shared_head)
+        images = self.mask_head.image_features(
+            x.encoder, self.with_shared_head, x.votes
+        )
 
         def decode(which: slice) -> list[Tensor]:
             """Masks of some RoIs, of all sides."""

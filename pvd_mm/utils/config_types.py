@@ -12,6 +12,7 @@ _FRAMEWORKS = {
     'mmdet': 'mmdet',
     'pvd_mm.semantic': 'mmseg',
     'pvd_mm.instance': 'mmdet',
+    'pvd_mm.panoptic': 'mmdet',
 }
 
 

@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Paint label maps and instances in the colours of their classes."""
+"""Paint label maps, instances and panoptic segments in the colours of their
+classes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -99,6 +100,38 @@ class InstancePainter:
         return [
             (self.classes[label], self._color(label)) for label in sorted(self.painted)
         ]
+
+
+class PanopticPainter(InstancePainter):
+    """Paints panoptic segments: all filled, the things outlined.
+
+    Args:
+        meta (dict): ``classes`` and ``palette`` of a dataset.
+        num_things_classes (int): How many classes are things, the first ones.
+        fill (float): Opacity of the colours, from 0 to 1. Defaults to 0.7.
+    """
+
+    def __init__(self, meta: dict, num_things_classes: int, fill: float = 0.7) -> None:
+        super().__init__(meta, fill)
+        self.num_things_classes = num_things_classes
+
+    def paint(self, ids: np.ndarray, labels: dict[int, int], image: np.ndarray) -> Cell:
+        """Paint segments on an image.
+
+        Args:
+            ids (np.ndarray): Of the segment of each pixel, (H, W).
+            labels (dict[int, int]): Id to label; the pixels of other ids stay as
+                they are.
+            image (np.ndarray): (H, W, 3), RGB.
+        """
+        picture, outlines = image.astype(np.float32), []
+        for i, label in labels.items():
+            mask, color = ids == i, self._color(label)
+            picture[mask] += self.fill * (255 * color - picture[mask])
+            self.painted.add(label)
+            if label < self.num_things_classes:
+                outlines.append((mask, _OUTLINE))
+        return Cell(picture.astype(np.uint8), outlines=outlines)
 
 
 def _corner(mask: np.ndarray) -> tuple[float, float]:

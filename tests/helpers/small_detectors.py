@@ -49,6 +49,13 @@ FPN = dict(
     ),
 )
 
+STUFF = 2
+PANOPTIC = dict(
+    semantic_head=dict(num_things_classes=CLASSES, num_stuff_classes=STUFF),
+    panoptic_fusion_head=dict(num_things_classes=CLASSES, num_stuff_classes=STUFF),
+    test_cfg=dict(panoptic=dict(score_thr=0.0, stuff_area_limit=0)),
+)
+
 HEADS = {
     'pvd-mask-rcnn_r18-c4': dict(
         in_channels=[8, 16, 32, 64],
@@ -65,6 +72,8 @@ HEADS = {
     'mask-rcnn_r18-c4': dict(in_channels=64, conv_out_channels=8),
     'mask-rcnn_r18-fpn': dict(in_channels=16, conv_out_channels=8),
 }
+HEADS['pvd-panoptic_r18-fpn'] = HEADS['pvd-mask-rcnn_r18-fpn']
+HEADS['panoptic-fpn_r18'] = HEADS['mask-rcnn_r18-fpn']
 PVD = ['pvd-mask-rcnn_r18-c4', 'pvd-mask-rcnn_r18-fpn']
 # Class activations are decoded, a mask per class
 PER_CLASS = {
@@ -94,9 +103,16 @@ def narrow(name):
         dict(roi_head=dict(mask_head=HEADS[name])),
     ):
         parts = Config._merge_a_into_b(dict(model=copy.deepcopy(part)), parts)
-    if name == 'mask-rcnn_r18-fpn':
+    if name in ('mask-rcnn_r18-fpn', 'panoptic-fpn_r18'):
         parts['model']['roi_head']['mask_roi_extractor'] = dict(
             out_channels=16, finest_scale=12
+        )
+    if 'panoptic' in name:
+        parts = Config._merge_a_into_b(dict(model=copy.deepcopy(PANOPTIC)), parts)
+        parts['model']['semantic_head'].update(
+            dict(in_channels=[8, 8, 16, 32, 64], decoder=dict(vote_channels=4))
+            if 'pvd' in name
+            else dict(in_channels=16, inner_channels=8, norm_cfg=dict(num_groups=2))
         )
     return parts['model']
 

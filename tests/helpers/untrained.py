@@ -31,6 +31,29 @@ val_dataloader = dict(dataset=dict(data_root={root!r}))
 test_dataloader = val_dataloader
 """
 
+PANOPTIC = """
+_base_ = 'pvd_mm::{base}'
+model = dict(test_cfg=dict(
+    rpn=dict(nms_pre=50, max_per_img=8),
+    rcnn=dict(score_thr=0.0, max_per_img=4),
+    panoptic=dict(score_thr=0.0, stuff_area_limit=1)))
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(128, 96), keep_ratio=True),
+    dict(type='LoadCheckedPanopticAnnotations'),
+    dict(type='PackDetInputs', meta_keys=(
+        'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
+        'seg_map_path', 'segments_info'))]
+val_dataloader = dict(dataset=dict(data_root={root!r}, pipeline=pipeline))
+test_dataloader = val_dataloader
+ann_file = {root!r} + '/annotations/instances_val2017.json'
+val_evaluator = [
+    dict(type='PanopticQualityMetric'),
+    dict(type='CocoMetric', ann_file=ann_file, metric=['bbox', 'segm']),
+    dict(type='SemSegMetric', iou_metrics=['mIoU'])]
+test_evaluator = val_evaluator
+"""
+
 
 class Trained(NamedTuple):
     """A config of a user's, which inherits a shipped one, and a checkpoint."""

@@ -292,3 +292,64 @@ def test_names_of_results():
     assert names('/x/a/1.png', '/x/b/1.png') == ['a/1', 'b/1']
     assert names('/x/a/1.tar.png') == ['1.tar']
     assert names('/x/1.png', '/x/1.jpg', '/x/2.jpg') == ['1.png', '1.jpg', '2.jpg']
+
+
+def test_panoptic_segments(panoptic, street_panoptic, tmp_path):
+    """In COCO's format, which the metric reads; mmdet's inference is the oracle."""
+    from mmdet.apis import inference_detector, init_detector
+
+    from pvd_mm.panoptic import match_segments, rgb_to_ids, split_prediction
+
+    scenes = sorted(street_panoptic.glob('leftImg8bit/val/dornhalm/*.png'))
+    assert len(scenes) == 2
+    out = tmp_path / 'out'
+    result = predict(*panoptic, [str(scenes[0].parent)], str(out), device='cpu')
+    assert result['done'] == [str(scene) for scene in scenes]
+    told = json.loads((out / 'panoptic.json').read_text())
+    things = [c['name'] for c in told['categories'] if c['isthing']]
+    assert things[0] == 'person' and len(things) == 8 and len(told['categories']) == 19
+    cfg = Config.fromfile(panoptic.config)
+    pipeline = [t for t in cfg.pipeline if 'Annotations' not in t.type]
+    cfg.test_dataloader.dataset.pipeline = pipeline
+    model = init_detector(cfg, panoptic.checkpoint, device='cpu')
+    for scene, image, annotation in zip(
+        scenes, told['images'], told['annotations'], strict=True
+    ):
+        assert (image['file_name'], image['height']) == (str(scene), 96)
+        ids = rgb_to_ids(
+            np.array(Image.open(out / 'panoptic' / annotation['file_name']))
+        )
+        expected = inference_detector(model, str(scene)).pred_panoptic_seg.sem_seg[0]
+        segments = split_prediction(expected.numpy(), 19)
+        assert (ids == segments[0]).all() and len(segments[1]) > 1
+        for entry, segment in zip(
+            annotation['segments_info'], segments[1], strict=True
+        ):
+            mask = ids == entry['id']
+            left, top, width, height = entry['bbox']
+            assert entry['category_id'] == segment.label + 1
+            assert entry['area'] == mask.sum()
+            assert mask[top : top + height, left : left + width].sum() == mask.sum()
+        assert match_segments(*segments, ids, segments[1], 19)[:, 2:].sum() == 0
+        overlay = read_image(
+            out / 'overlays' / f'{Path(annotation["file_name"]).stem}.jpg'
+        )
+        assert overlay.shape == (96, 128, 3)
+
+
+def test_an_image_without_any_segment(panoptic, street_panoptic, tmp_path):
+    """Stuff is too small, and no object sure enough."""
+    config = tmp_path / 'strict.py'
+    config.write_text(
+        f'_base_ = {panoptic.config!r}\n'
+        'model = dict(test_cfg=dict(panoptic=dict(score_thr=1.1, '
+        'stuff_area_limit=1000000)))\n'
+    )
+    scene = next(street_panoptic.glob('leftImg8bit/val/dornhalm/*.png'))
+    out = tmp_path / 'out'
+    predict(str(config), panoptic.checkpoint, [str(scene)], str(out), device='cpu')
+    told = json.loads((out / 'panoptic.json').read_text())
+    assert told['annotations'][0]['segments_info'] == []
+    assert not np.array(Image.open(out / f'panoptic/{scene.stem}.png')).any()
+    painted, image = read_image(out / f'overlays/{scene.stem}.jpg'), read_image(scene)
+    assert np.abs(painted.astype(int) - image).mean() < 10

@@ -18,9 +18,10 @@ MAY_IMPORT = {
     'decoder': ('ops',),
     'semantic': ('utils', 'ops', 'decoder'),
     'instance': ('utils', 'ops', 'decoder'),
+    'panoptic': ('utils', 'ops', 'decoder', 'instance'),
     'data': ('utils', 'semantic'),
     'engine': ('utils',),
-    'apis': ('utils', 'ops', 'engine'),
+    'apis': ('utils', 'ops', 'engine', 'panoptic'),
     'visualization': ('utils', 'ops', 'decoder', 'apis'),
 }
 # What else it may not import.
@@ -30,6 +31,7 @@ FOREIGN = {
     'decoder': r'mmseg|mmdet|mmcv\.(?!cnn)',
     'semantic': r'mmdet',
     'instance': r'mmseg',
+    'panoptic': r'mmseg',
 }
 PROGRAMS = sorted(
     path.name for path in (ROOT / 'tools').iterdir() if (path / '__init__.py').is_file()

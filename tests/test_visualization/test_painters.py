@@ -8,6 +8,7 @@ from pvd_mm.visualization.painters import (
     InstancePainter,
     Instances,
     LabelPainter,
+    PanopticPainter,
 )
 
 META = dict(classes=('a', 'b', 'c'), palette=[[255, 0, 0], [0, 200, 0], [0, 0, 100]])
@@ -38,3 +39,17 @@ def test_instances_and_crowds():
     assert [name for name, _ in painter.legend()] == ['a', 'b']
     empty = painter.paint(Instances(masks[2:], np.array([2])), image)
     assert empty.labels == [] and (empty.picture == 100).all()
+
+
+def test_panoptic_segments():
+    """Things are outlined, stuff is not; what is in no segment stays."""
+    meta = dict(classes=('a', 'b'), palette=[(255, 0, 0), (0, 0, 255)])
+    ids = np.array([[1, 1, 2, 0]])
+    image = np.full((1, 4, 3), 100, np.uint8)
+    painter = PanopticPainter(meta, num_things_classes=1, fill=1)
+    cell = painter.paint(ids, {1: 0, 2: 1}, image)
+    expected = [[255, 0, 0]] * 2 + [[0, 0, 255], [100, 100, 100]]
+    assert cell.picture[0].tolist() == expected
+    [(mask, _)] = cell.outlines
+    assert mask[0].tolist() == [True, True, False, False]
+    assert [name for name, _ in painter.legend()] == ['a', 'b']

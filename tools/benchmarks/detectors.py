@@ -15,7 +15,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from pvd_mm.apis.complexity import run_mask_branch
@@ -24,7 +24,8 @@ from .base import ModelBenchmark
 
 
 class DetectorBenchmark(ModelBenchmark):
-    """A Mask R-CNN: images with objects, proposals and RoIs.
+    """A Mask R-CNN, or a panoptic model of it and a semantic head: images with
+    objects, proposals and RoIs.
 
     Args:
         *args: Those of :class:`.ModelBenchmark`.
@@ -98,8 +99,11 @@ class DetectorBenchmark(ModelBenchmark):
             labels=labels,
             masks=BitmapMasks(np.array(masks, np.uint8), height, width),
         )
+        # what a semantic head is trained with; others do not look at it
+        truth_map = torch.zeros(1, height, width, dtype=torch.uint8)
         return DetDataSample(
             gt_instances=truth,
+            gt_sem_seg=PixelData(sem_seg=truth_map),
             metainfo=dict(
                 img_shape=self.size, ori_shape=self.size, scale_factor=(1.0, 1.0)
             ),
@@ -120,7 +124,8 @@ class DetectorBenchmark(ModelBenchmark):
             'image; forward: 1 image to masks, through the RPN, '
             f'{len(self.proposals)} proposals through the box branch, '
             f'{self.rois} RoIs through the mask branch, and their masks '
-            'pasted into the image; train: a training step, '
+            'pasted into the image; with a semantic head, its logits of the image as '
+            'well; train: a training step, '
             f'{self.batch_size} image(s) of {self.objects} objects, with '
             f'{sampler.num} RoIs each, of which up to '
             f'{round(sampler.num * sampler.pos_fraction)} go through the '
@@ -143,6 +148,8 @@ class DetectorBenchmark(ModelBenchmark):
             model.rpn_head.predict(maps, self.samples[:1], rescale=False)
             head.predict_bbox(maps, self.metas, [self.proposals], head.test_cfg)
             head.predict_mask(maps, self.metas, [self.detections.clone()], rescale=True)
+            if getattr(model, 'with_semantic_head', False):
+                model.semantic_head.predict(maps, self.metas, rescale=True)
 
     def losses(self) -> dict:
         """As the detector's ``loss``, with proposals of ours: the box
@@ -158,6 +165,8 @@ class DetectorBenchmark(ModelBenchmark):
         losses = {f'rpn_{name}': loss for name, loss in losses.items()}
         proposals = [boxes.clone() for boxes in self.train_proposals]
         losses.update(model.roi_head.loss(maps, proposals, self.samples))
+        if getattr(model, 'with_semantic_head', False):
+            losses.update(model.semantic_head.loss(maps, self.samples))
         return losses
 
 

@@ -13,6 +13,7 @@ from pvd_mm.utils.files import make_folder
 from pvd_mm.utils.markdown import markdown_table
 from pvd_mm.visualization.grid import Cell, draw_grid
 
+from .kinds import make_task
 from .runs import (
     WARM_UP,
     Candidate,
@@ -23,7 +24,7 @@ from .runs import (
     load_candidates,
     read_metrics,
 )
-from .tasks import Column, InstanceTask, SemanticTask
+from .tasks import Column
 
 _COSTS = (
     Column('Params (M)', 'params_m'),
@@ -43,8 +44,8 @@ def compare(
 ) -> dict:
     """Compare trained models on the test data of their configs.
 
-    All of them are segmentors or all are detectors with masks, by the
-    ``default_scope`` of their configs.
+    All of them are segmentors, or all are detectors with masks, by the
+    ``default_scope`` of their configs, or all are panoptic models.
 
     The metrics of a model come from the JSON file that its test has left in its
     work directory; where that lacks one of them (or no work directory is given)
@@ -86,7 +87,7 @@ def compare(
     candidates = load_candidates(runs, device)
     first = candidates[0]
     meta = first.dataset.metainfo
-    task = SemanticTask(meta, focus) if first.scope == 'mmseg' else InstanceTask(meta)
+    task = make_task(first.task, first.inferencer.model, meta, focus)
     read = {
         run.name: run.work_dir and read_metrics(run.work_dir, task.wanted)
         for run in runs

@@ -13,8 +13,8 @@ from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import check_out_file
 from pvd_mm.visualization.grid import Cell, draw_grid
 
+from .kinds import make_task, task_of
 from .runs import Run, build_dataset, evenly_spread, image_paths, load_run
-from .tasks import InstanceTask, SemanticTask
 
 
 def draw_figures(
@@ -31,7 +31,8 @@ def draw_figures(
     """Draw images, what two models predict for them, and the ground truth.
 
     Segmentors give Fig. 6, painted label maps; detectors Fig. 7, objects with
-    a score of at least 0.5 as contours with label and score. Shown are the
+    a score of at least 0.5 as contours with label and score; panoptic models
+    their segments, things outlined. Shown are the
     images where the two models differ in the most pixels, whichever of them
     is right, and below each image the window where they differ most. Of
     detectors a pixel's label is the class of the most certain object on it.
@@ -75,8 +76,8 @@ def draw_figures(
     paths = find_images(images) if images else None
     models = [load_run(run, device) for run in runs]
     _check_same_task(models, runs)
-    meta, scope = models[0].model.dataset_meta, models[0].scope
-    task = SemanticTask(meta) if scope == 'mmseg' else InstanceTask(meta, contours=True)
+    meta = models[0].model.dataset_meta
+    task = make_task(task_of(models[0]), models[0].model, meta, contours=True)
     scenes = (
         _scenes_of_split(models, runs)
         if paths is None
@@ -136,7 +137,7 @@ class _Scene(NamedTuple):
 
 def _check_same_task(models: Sequence, runs: Sequence[Run]) -> None:
     for feature, of in (
-        ('tasks', lambda model: model.scope),
+        ('tasks', task_of),
         ('classes', lambda model: list(model.model.dataset_meta['classes'])),
     ):
         if of(models[0]) != of(models[1]):

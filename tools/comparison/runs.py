@@ -18,6 +18,8 @@ from pvd_mm.engine.config import resolve_config
 from pvd_mm.utils.errors import MissingDataError, UserError
 from pvd_mm.utils.timing import take_turns, time_calls
 
+from .kinds import task_of
+
 WARM_UP = 2  # passes of a candidate that are not timed
 _TIMED = 15  # passes of a candidate that are timed, at least
 
@@ -59,9 +61,9 @@ class Candidate:
     seconds: list[float] = field(default_factory=list)
 
     @property
-    def scope(self) -> str:
-        """The framework of its config, 'mmseg' or 'mmdet'."""
-        return self.inferencer.scope
+    def task(self) -> str:
+        """See :func:`task_of`."""
+        return task_of(self.inferencer)
 
     def load(self, index: int) -> dict:
         """Load an image and its annotations, as a batch."""
@@ -160,7 +162,7 @@ def check_same_data(candidates: Sequence[Candidate]) -> None:
     first = candidates[0]
     for other in candidates[1:]:
         for feature, of in (
-            ('task', lambda c: c.scope),
+            ('task', lambda c: c.task),
             ('classes', lambda c: list(c.dataset.metainfo['classes'])),
             ('number of images', lambda c: len(c.dataset)),
             ('images', lambda c: list(map(osp.realpath, image_paths(c.dataset)))),

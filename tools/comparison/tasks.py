@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""How segmentors and detectors are measured and drawn."""
+"""How segmentors, detectors and panoptic models are measured and drawn."""
 
 import math
 from typing import NamedTuple
@@ -12,7 +12,11 @@ from pvd_mm.utils.config_types import type_name
 from pvd_mm.utils.dataset_classes import leaves
 from pvd_mm.utils.errors import LabelError, UserError
 from pvd_mm.visualization.grid import Cell
-from pvd_mm.visualization.painters import IGNORED, InstancePainter, LabelPainter
+from pvd_mm.visualization.painters import (
+    IGNORED,
+    InstancePainter,
+    LabelPainter,
+)
 
 from .matching import Match, detections_of, match, truth_of
 
@@ -82,8 +86,8 @@ class SemanticTask(LabelPainter):
     def metrics(self, cfg: Config, dataset) -> list:
         """IoU, and boundary IoU and connectedness as the config sets them."""
         names = ['BoundaryIoUMetric', *(['ConnectednessMetric'] if self.focus else [])]
-        own = [dict(_configured(cfg, n), report_classes=self.focus) for n in names]
-        return _build([dict(type='IoUMetric', iou_metrics=['mIoU']), *own], dataset)
+        own = [dict(configured(cfg, n), report_classes=self.focus) for n in names]
+        return build([dict(type='IoUMetric', iou_metrics=['mIoU']), *own], dataset)
 
     def quality(self, sample) -> int:
         """Of an image's prediction: how many pixels are labelled right."""
@@ -148,9 +152,9 @@ class InstanceTask(InstancePainter):
     def metrics(self, cfg: Config, dataset) -> list:
         """COCO's AP, and boundary AP as the config sets it."""
         coco = dict(type='CocoMetric', metric=['bbox', 'segm'])
-        metrics = [coco, _configured(cfg, 'BoundaryAPMetric')]
+        metrics = [coco, configured(cfg, 'BoundaryAPMetric')]
         ann_file = _annotation_file(dataset)
-        return _build([dict(m, ann_file=ann_file) for m in metrics], dataset)
+        return build([dict(m, ann_file=ann_file) for m in metrics], dataset)
 
     def quality(self, sample) -> float:
         """Of an image's prediction: its panoptic quality.
@@ -230,7 +234,7 @@ def _match(sample, truth) -> Match:
     return match(detections_of(sample), *truth_of(truth))
 
 
-def _configured(cfg: Config, metric: str) -> dict:
+def configured(cfg: Config, metric: str) -> dict:
     """The settings of a metric in a config's test, of the first of that type, without
     those that change its report; its defaults if it is not there."""
     evaluator = cfg.get('test_evaluator') or []
@@ -243,7 +247,8 @@ def _configured(cfg: Config, metric: str) -> dict:
     return settings
 
 
-def _build(settings: list[dict], dataset) -> list:
+def build(settings: list[dict], dataset) -> list:
+    """Metrics that know the classes of a data set."""
     metrics = [METRICS.build(entry) for entry in settings]
     for metric in metrics:
         metric.dataset_meta = dataset.metainfo

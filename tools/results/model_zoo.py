@@ -16,6 +16,7 @@ from pvd_mm.utils.markdown import markdown_table
 from pvd_mm.utils.shipped_configs import find_shipped, shipped_configs
 
 from .tables import (
+    ACCURACIES,
     NONE,
     NOT_RUN,
     Table,
@@ -57,7 +58,7 @@ def complexity_table(records: Sequence[dict]) -> Table:
     detectors = {
         name
         for about, other in _validation_sets()
-        if about['task'] == 'Instance Segmentation'
+        if about['task'] != 'Semantic Segmentation'
         for name in configs_of(other)
     }
     rows, missing = [], {}
@@ -259,7 +260,7 @@ def _enter_results(model: dict, records: Sequence[dict]) -> None:
 def _validation_sets() -> Iterator[tuple[dict, dict]]:
     """Each table of accuracies with itself and with its others."""
     published = load_published()
-    for name in ('table1', 'table2'):
+    for name in ACCURACIES:
         about = published[name]
         for other in (about, *about['others']):
             yield about, other

@@ -15,10 +15,10 @@ from .model_zoo import (
     update_metafile,
 )
 from .op_tables import table3, table4
-from .tables import Table, accuracy_table, other_tables
+from .tables import ACCURACIES, Table, accuracy_table, other_tables
 
 _BENCHMARKS = dict(op=op_report, model=models, backends=backends)
-NAMES = ('table1', 'table2', 'table3', 'table4', 'complexity')
+NAMES = (*ACCURACIES, 'table3', 'table4', 'complexity')
 
 
 def make_tables(name: str, records: Sequence[dict]) -> dict[str, list[Table]]:
@@ -30,11 +30,11 @@ def make_tables(name: str, records: Sequence[dict]) -> dict[str, list[Table]]:
 
     Returns:
         dict[str, list[Table]]: Name to its tables: first the paper's, then of
-        Tables 1 and 2 those of tests on other data. Tables 3 and 4 are one
+        accuracies those of tests on other data. Tables 3 and 4 are one
         for each record.
     """
     makers = dict(
-        {table: partial(_accuracies, table, records) for table in ('table1', 'table2')},
+        {table: partial(_accuracies, table, records) for table in ACCURACIES},
         table3=partial(table3, records),
         table4=partial(table4, records),
         complexity=lambda: [complexity_table(records)],

@@ -104,6 +104,10 @@ _HARMLESS = (
 )
 
 
+#: Tables of accuracies
+ACCURACIES = ('table1', 'table2', 'panoptic')
+
+
 def _names() -> list[str]:
     return [Path(path).stem for path in shipped_configs()]
 
@@ -141,8 +145,13 @@ def is_of(record: dict, data: dict) -> bool:
     return own['type'] == data['type'] and own['folders'] == data['folders']
 
 
-def _is_detection(record: dict) -> bool:
-    return any(key.startswith('coco/') for key in record['result'])
+def _table_of(record: dict) -> str:
+    """The table of accuracies that a test is for; a panoptic one has the metrics of
+    detectors as well."""
+    for start, table in (('coco_panoptic/', 'panoptic'), ('coco/', 'table2')):
+        if any(key.startswith(start) for key in record['result']):
+            return table
+    return 'table1'
 
 
 def tests_of(config: str, records: Sequence[dict], data: dict) -> list[dict]:
@@ -176,10 +185,10 @@ def _described(records: Sequence[dict]) -> str:
 
 
 def accuracy_table(name: str, records: Sequence[dict]) -> Table:
-    """Table 1 or 2.
+    """Table 1 or 2, or that of panoptic models.
 
     Args:
-        name (str): 'table1' or 'table2'.
+        name (str): 'table1', 'table2' or 'panoptic'.
         records (Sequence[dict]): See :mod:`pvd_mm.engine.records`.
     """
     published = load_published()
@@ -254,7 +263,8 @@ def other_tables(name: str, records: Sequence[dict]) -> list[Table]:
     """Tests whose figures are not for a cell of Table 1 or 2.
 
     Args:
-        name (str): 'table1' for tests of segmentors, 'table2' of detectors.
+        name (str): 'table1' for tests of segmentors, 'table2' of detectors,
+            'panoptic' of panoptic models.
         records (Sequence[dict]): See :mod:`pvd_mm.engine.records`.
 
     Returns:
@@ -263,11 +273,7 @@ def other_tables(name: str, records: Sequence[dict]) -> list[Table]:
         records are of.
     """
     about = load_published()[name]
-    left = [
-        test
-        for test in records_of(records, 'test')
-        if _is_detection(test) == (name == 'table2')
-    ]
+    left = [test for test in records_of(records, 'test') if _table_of(test) == name]
     cells = [
         id(test)
         for row in about['rows']

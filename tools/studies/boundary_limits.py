@@ -113,9 +113,9 @@ def boundary_limits(
     """
     candidates = load_candidates(runs, device)
     for candidate in candidates:
-        if candidate.scope != 'mmseg':
+        if candidate.task != 'mmseg':
             raise UserError(
-                f"'{candidate.run.name}' is of {candidate.scope}; only "
+                f"'{candidate.run.name}' is of {candidate.task}; only "
                 'segmentors have a boundary IoU'
             )
     data = candidates[0].dataset

@@ -2,7 +2,12 @@
 """From what data sets are downloaded as to what the shipped configs read."""
 
 from .camvid import convert_camvid
-from .cityscapes import convert_cityscapes
+from .cityscapes import convert_cityscapes, convert_cityscapes_panoptic
 from .coco import arrange_coco
 
-__all__ = ['arrange_coco', 'convert_camvid', 'convert_cityscapes']
+__all__ = [
+    'arrange_coco',
+    'convert_camvid',
+    'convert_cityscapes',
+    'convert_cityscapes_panoptic',
+]

@@ -11,7 +11,7 @@ from mmseg.apis import init_model
 
 from comparison.compare import _COSTS, _table, compare, most_different
 from comparison.runs import Run, read_metrics
-from comparison.tasks import Column, _configured
+from comparison.tasks import Column, configured
 from pvd_mm import register_all_modules
 from pvd_mm.apis.complexity import model_complexity
 from pvd_mm.data.samples import make_street_sample
@@ -141,7 +141,7 @@ def test_figures_are_those_of_the_metric(runs, tmp_path):
 def test_the_width_of_boundaries_is_the_first_of_the_config(runs):
     from mmengine.config import Config
 
-    settings = _configured(Config.fromfile(runs[0].config), 'BoundaryIoUMetric')
+    settings = configured(Config.fromfile(runs[0].config), 'BoundaryIoUMetric')
     assert settings == dict(type='BoundaryIoUMetric', dilation_ratio=0.01)
 
 

@@ -39,15 +39,19 @@ def paint_hood(canvas: Canvas) -> None:
     cv2.ellipse(canvas.label, center, axes, 0, 180, 360, UNLABELLED, -1)
 
 
-def photograph(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
+def photograph(canvas: Canvas) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Take the picture: texture, downsampling and the flaws of a camera.
 
     Returns:
-        tuple[np.ndarray, np.ndarray]: RGB image, (H, W, 3) uint8, averaged down for
-        soft edges, and train ids, (H, W) uint8, sampled for crisp ones.
+        tuple[np.ndarray, np.ndarray, np.ndarray]: RGB image, (H, W, 3) uint8, averaged
+        down for soft edges, and train ids, (H, W) uint8, and numbers of objects, (H, W)
+        uint16, sampled for crisp ones.
     """
     rng = canvas.rng
-    label = np.ascontiguousarray(canvas.label[::SUPERSAMPLING, ::SUPERSAMPLING])
+    label, objects = (
+        np.ascontiguousarray(full[::SUPERSAMPLING, ::SUPERSAMPLING])
+        for full in (canvas.label, canvas.objects)
+    )
     h, w = label.shape
     image = cv2.resize(canvas.image, (w, h), interpolation=cv2.INTER_AREA)
     image = image.astype(np.float32)
@@ -81,4 +85,4 @@ def photograph(canvas: Canvas) -> tuple[np.ndarray, np.ndarray]:
         image = cv2.GaussianBlur(image, (3, 3), sigma)
     noise = rng.standard_normal((h, w, 3), dtype=np.float32)
     image += noise * np.float32(rng.uniform(1.5, 6))
-    return np.clip(image, 0, 255).astype(np.uint8), label
+    return np.clip(image, 0, 255).astype(np.uint8), label, objects

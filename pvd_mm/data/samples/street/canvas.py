@@ -43,6 +43,9 @@ class Canvas:
         image (np.ndarray): (H, W, 3) uint8, H and W :data:`SUPERSAMPLING` times the
             final ones.
         label (np.ndarray): (H, W) uint8, train ids.
+        objects (np.ndarray): (H, W) uint16, the number of what a brush has painted
+            last, where that has a label.
+        number (int): Of what is painted now.
         mood (str): 'sunny', 'overcast' or 'dusk'.
         sun (int): The side the light comes from, -1 left, 1 right.
     """
@@ -53,6 +56,8 @@ class Canvas:
         self.width = width * SUPERSAMPLING
         self.image = np.zeros((self.height, self.width, 3), np.uint8)
         self.label = np.full((self.height, self.width), UNLABELLED, np.uint8)
+        self.objects = np.zeros((self.height, self.width), np.uint16)
+        self.number = 0
 
         # the camera; lengths in pixels, the eye's height in metres
         self.focal = self.height * rng.uniform(0.95, 1.25)
@@ -121,12 +126,19 @@ class Brush:
         self.canvas = canvas
         self.label = label
 
+    def _label_maps(self) -> list[tuple[np.ndarray, int]]:
+        """The maps beside the image that are painted as well, and with what."""
+        if self.label is None:
+            return []
+        canvas = self.canvas
+        return [(canvas.label, self.label), (canvas.objects, canvas.number)]
+
     def fill(self, polygons: np.ndarray, color, z: float, gain: float = 1.0) -> None:
         """Paint polygons, (P, 2) or (N, P, 2) pixels, as surfaces at depth ``z``."""
         polygons = list(polygons[None] if polygons.ndim == 2 else polygons)
         cv2.fillPoly(self.canvas.image, polygons, self.canvas.shade(color, z, gain))
-        if self.label is not None:
-            cv2.fillPoly(self.canvas.label, polygons, self.label)
+        for target, value in self._label_maps():
+            cv2.fillPoly(target, polygons, value)
 
     def polygon(self, x, y, z, color, gain: float = 1.0, depth=None) -> None:
         """Paint polygons with corners in metres, (P,) or (N, P) each.
@@ -155,8 +167,8 @@ class Brush:
         axes = (max(1, int(rx * scale)), max(1, int(ry * scale)))
         ellipse = center, axes, 0, 0, 360
         cv2.ellipse(canvas.image, *ellipse, canvas.shade(color, z, gain), thick)
-        if self.label is not None:
-            cv2.ellipse(canvas.label, *ellipse, self.label, thick)
+        for target, value in self._label_maps():
+            cv2.ellipse(target, *ellipse, value, thick)
 
     def stroke(self, points, z, thick, color, gain: float = 1.0, depth=None) -> None:
         """Paint a line through (x, y) metres at depth ``z``, ``thick`` metres wide."""
@@ -167,8 +179,8 @@ class Brush:
         thick = max(SUPERSAMPLING, round(thick * canvas.focal / z))
         color = canvas.shade(color, z if depth is None else depth, gain)
         cv2.polylines(canvas.image, pixels, False, color, thick)
-        if self.label is not None:
-            cv2.polylines(canvas.label, pixels, False, self.label, thick)
+        for target, value in self._label_maps():
+            cv2.polylines(target, pixels, False, value, thick)
 
     def box(self, x0, x1, y0, y1, z0, z1, color, taper: float = 0.0) -> None:
         """Paint the visible faces of a box, whose top may be narrower by ``taper``."""

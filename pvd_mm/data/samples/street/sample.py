@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 
 from ..folder import SampleFolder, check_scene, write_png
+from .classes import CLASSES, LABEL_IDS, PERSON
 from .scene import StreetScene
 
 VERSION = 1  # raise when the drawing changes, so that old samples are seen
+LEAST_PIXELS = 12  # of an object that is told from others of its class
 
 # Cities differ in the camera's hood; val has cities of its own.
 _CITIES = {
@@ -62,6 +64,48 @@ def street_scene(
     Raises:
         ValueError: An argument is out of range.
     """
+    return _render(split, index, seed, size)[:2]
+
+
+def street_panoptic_scene(
+    split: str, index: int, seed: int = 0, size: tuple[int, int] = (256, 512)
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the scene of :func:`street_scene` with its instances.
+
+    Args:
+        split (str): See there, as the others.
+        index (int): Number of the scene.
+        seed (int): Defaults to 0.
+        size (tuple[int, int]): Defaults to (256, 512).
+
+    Returns:
+        tuple[np.ndarray, np.ndarray, np.ndarray]: Image and label map, and
+        Cityscapes' instance ids, (H, W) uint16: label id · 1000 + number for
+        things, the label id alone for stuff, and for things that show fewer than
+        :data:`LEAST_PIXELS` pixels, which are a group; 0 unlabelled.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+    image, label, objects = _render(split, index, seed, size)
+    return image, label, _instance_ids(label, objects)
+
+
+def _instance_ids(label: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    table = np.zeros(256, np.uint16)
+    table[: len(LABEL_IDS)] = LABEL_IDS
+    ids = table[label]
+    for train_id in range(PERSON, len(CLASSES)):
+        numbers, pixels = np.unique(objects[label == train_id], return_counts=True)
+        for place, number in enumerate(numbers[pixels >= LEAST_PIXELS]):
+            where = (label == train_id) & (objects == number)
+            ids[where] = LABEL_IDS[train_id] * 1000 + place
+    return ids
+
+
+def _render(
+    split: str, index: int, seed: int, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     check_scene(split, index, seed, size)
     rng = np.random.default_rng([seed, list(_CITIES).index(split), index])
     return StreetScene(
@@ -110,13 +154,7 @@ def make_street_sample(
     """
     sample = SampleFolder(out, 'street', VERSION, train, val, size, seed)
     files = (path for scene in sample.scenes for path in scene_files(out, *scene))
-    patterns = (
-        str(path)
-        for split, cities in _CITIES.items()
-        for city in cities
-        for path in _files('', split, city, '??????')
-    )
-    if sample.is_complete(files, patterns, force):
+    if sample.is_complete(files, file_patterns(), force):
         return False
     for split, index in progress(sample.scenes):
         image, label = street_scene(split, index, seed, tuple(size))
@@ -125,6 +163,16 @@ def make_street_sample(
             write_png(path, pixels)
     sample.mark(complete=True)
     return True
+
+
+def file_patterns() -> list[str]:
+    """Of the images and label maps of all street samples, relative to the folder."""
+    return [
+        str(path)
+        for split, cities in _CITIES.items()
+        for city in cities
+        for path in _files('', split, city, '??????')
+    ]
 
 
 def scene_files(out: str | os.PathLike, split: str, index: int) -> tuple[Path, Path]:

@@ -86,12 +86,13 @@ class StreetScene:
         self.queue = []  # (depth, painter, arguments)
         self.footprints = []
 
-    def render(self) -> tuple[np.ndarray, np.ndarray]:
+    def render(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Paint the scene.
 
         Returns:
-            tuple[np.ndarray, np.ndarray]: RGB image, (H, W, 3) uint8, and train ids,
-            (H, W) uint8 with 0-18 and 255 (unlabelled).
+            tuple[np.ndarray, np.ndarray, np.ndarray]: RGB image, (H, W, 3) uint8,
+            train ids, (H, W) uint8 with 0-18 and 255 (unlabelled), and numbers, (H,
+            W) uint16: pixels of a thing are of one object if both are equal.
         """
         self._place_furniture()
         self._place_traffic()
@@ -101,7 +102,8 @@ class StreetScene:
         paint_skyline(self.canvas)
         paint_ground(self.canvas, self.street, self.footprints)
         self.queue.sort(key=lambda item: -item[0])
-        for _, painter, args in self.queue:
+        for number, (_, painter, args) in enumerate(self.queue, 1):
+            self.canvas.number = number
             painter(self.canvas, *args)
         if self.rng.random() < 0.25:
             paint_wires(self.canvas)

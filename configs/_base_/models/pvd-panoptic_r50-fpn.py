@@ -1,0 +1,33 @@
+# One encoder, one set of votes: labels are decoded from C5 down to stride 4,
+# masks from the level of their RoI down to the image, as in
+# pvd-mask-rcnn_r50-fpn.py.
+_base_ = './panoptic-fpn_r50.py'
+
+model = dict(
+    type='PVDPanopticFPN',
+    backbone=dict(type='PVDResNet', finest_stride=1),
+    semantic_head=dict(
+        _delete_=True,
+        type='PVDSemanticHead',
+        num_things_classes={{_base_.num_things_classes}},
+        num_stuff_classes={{_base_.num_stuff_classes}},
+        in_channels=[64, 256, 512, 1024, 2048],
+        decoder=dict(strides=[1, 2, 2, 2], vote_channels=64),
+        loss_seg=dict(type='CrossEntropyLoss', ignore_index=255, loss_weight=0.5),
+    ),
+    roi_head=dict(
+        type='PVDRoIHead',
+        mask_roi_extractor=None,
+        mask_head=dict(
+            _delete_=True,
+            type='PVDMaskHead',
+            in_channels=[3, 64, 64, 256, 512, 1024, 2048],
+            finest_stride=1,
+            decoder=dict(strides=[2, 2, 1, 2, 2, 2], vote_channels=64),
+            coarse_loss_weight=1.0,
+            num_classes={{_base_.num_things_classes}},
+            loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
+        ),
+    ),
+    train_cfg=dict(rcnn=dict(mask_size=56)),
+)

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/models/pvd-panoptic_r50-fpn.py',
+    '../_base_/datasets/coco_2017_panoptic.py',
+    '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime_det.py',
+]
