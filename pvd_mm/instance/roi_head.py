@@ -282,6 +282,15 @@ class PVDRoIHead(StandardRoIHead):
             labels,
         )
 
+    def bbox_loss(self, x: FeatureMaps, sampling_results: list[SamplingResult]) -> dict:
+        """As in ``StandardRoIHead``. A batch without any RoI has no ``loss_cls``
+        there; here it is zero, so that every parameter has a gradient: a process
+        without one would keep the others waiting."""
+        results = super().bbox_loss(x, sampling_results)
+        if not len(results['cls_score']):
+            results['loss_bbox']['loss_cls'] = results['cls_score'].sum()
+        return results
+
     def mask_loss(
         self,
         x: FeatureMaps,
