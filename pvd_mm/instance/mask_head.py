@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
 from pvd_mm.ops.checks import check_choice, check_integer, check_not_negative
+from pvd_mm.ops.standard_operators import are_wanted
 
 VOTES_FROM = ('image', 'roi')
 
@@ -339,8 +340,10 @@ class PVDMaskHead(FCNMaskHead):
 
     def _crop(self, x: Tensor, rois: Tensor, level: int, side: int) -> Tensor:
         """A map of a level at the grid of each RoI, (R, C, side, side)."""
-        shape = len(rois), x.size(1), side, side
-        if 0 in shape:  # which RoIAlign does not take; keeps the graph whole
+        shape = rois.size(0), x.size(1), side, side
+        if (
+            not are_wanted() and 0 in shape
+        ):  # which RoIAlign does not take; keeps the graph whole
             return (0 * x.sum()).expand(shape)
         x = x.to(torch.promote_types(x.dtype, torch.float))  # no bfloat16
         return roi_align(
@@ -377,7 +380,7 @@ class PVDMaskHead(FCNMaskHead):
         # get a gradient, in every process.
         for start in range(top + 1):
             where = (starts == start).nonzero().squeeze(1)
-            if len(where) == 0 and not self.training:
+            if not are_wanted() and len(where) == 0 and not self.training:
                 continue
             masks = self._decode(primary[where], rois[where], start, images)
             for result, part in zip(decoded, self._at_sides(masks, sides)):
