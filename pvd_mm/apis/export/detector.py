@@ -26,6 +26,7 @@ from pvd_mm.utils.errors import UsageError
 
 from .detector_operators import highest, nms, recording, translations
 from .detector_proof import prove
+from .whole_model import WholeModel
 
 __all__ = ['COMPARED', 'WholeDetector', 'metadata', 'prove', 'wrap']
 
@@ -37,12 +38,12 @@ _NO_BOX = -1.0
 _ANY_NUMBER = 2**31 - 1
 
 
-class WholeDetector(nn.Module):
+class WholeDetector(WholeModel):
     """A two-stage detector of mmdet from the raw image to its detections.
 
     Args:
         model (nn.Module): The trained model, a ``TwoStageDetector`` with ``RPNHead``
-            and ``StandardRoIHead``, or one derived of them.
+            and ``StandardRoIHead``, or ones derived of them.
 
     Raises:
         UsageError: It is another one, or suppresses boxes by something else than NMS.
@@ -50,21 +51,14 @@ class WholeDetector(nn.Module):
 
     sides = {2: 'height', 3: 'width'}
     first_side = 'detections'
-    proof_outputs = 0
     formats = ('onnx',)
     half_operators = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul', 'MaxPool', 'Relu')
     recording = staticmethod(recording)
     translations = staticmethod(translations)
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__()
         _check_supported(model)
-        self.model = model.eval()
-        preprocessor = model.data_preprocessor
-        self.divisor = preprocessor.pad_size_divisor
-        self.pad_value = preprocessor.pad_value
-        self.register_buffer('mean', preprocessor.mean.clone())
-        self.register_buffer('std', preprocessor.std.clone())
+        super().__init__(model)
         self.output_names = ['boxes', 'scores', 'labels']
         if model.roi_head.with_mask:
             self.output_names.append('masks')
@@ -79,10 +73,15 @@ class WholeDetector(nn.Module):
             (K, n, n) of the boxes, probabilities.
         """
         size = image.shape[2:]
-        bottom, right = (-side % self.divisor for side in size)
-        normalised = (image - self.mean) / self.std
-        padded = F.pad(normalised, (0, right, 0, bottom), value=self.pad_value)
-        maps = self.model.extract_feat(padded)
+        preprocessor = self.model.data_preprocessor
+        bottom, right = (-side % preprocessor.pad_size_divisor for side in size)
+        maps = self.model.extract_feat(
+            F.pad(
+                self.normalise(image),
+                (0, right, 0, bottom),
+                value=preprocessor.pad_value,
+            )
+        )
         boxes, scores, labels = self._detect(maps, self._propose(maps, size), size)
         if not self.model.roi_head.with_mask:
             return boxes, scores, labels
@@ -189,9 +188,10 @@ def _check_supported(model: nn.Module) -> None:
             'or heads derived of these.'
         )
     for part in names:
-        cfg = getattr(model, part).test_cfg.nms
+        cfg = getattr(model, part).test_cfg.get('nms') or {}
         unknown = set(cfg) - {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}
-        if unknown or type_name(cfg) not in ('', 'nms'):
+        plain = type_name(cfg) in ('', 'nms') and 'iou_threshold' in cfg
+        if unknown or not plain:
             raise UsageError(
                 f'the nms of the {part} is {dict(cfg)}; in a file there is '
                 "dict(type='nms', iou_threshold=…), with class_agnostic if need be."

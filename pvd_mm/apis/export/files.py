@@ -1,23 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""The formats of a file: writing it, running it, making it smaller.
-
-A module that is written says what the writers have to know:
-
-=============== =================================================================
-attribute       what
-=============== =================================================================
-formats         those that it can be written in
-sides           name of a free side, by dimension of the image (N, 3, H, W)
-first_side      name of the first side of what it returns
-output_names    names of what it returns
-proof_outputs   how many of them, the last ones, are for the proof alone
-recording       makes a context within which ``torch.export`` and
-                ``torch.jit.trace`` record it
-translations    makes the table of operators that only it has, to ONNX; see
-                ``torch.onnx.export``
-half_operators  those of ONNX that compute in float16; None for all that can
-=============== =================================================================
-"""
+"""The formats of a file: writing it, running it, making it smaller."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .whole_model import WholeModel
 
 #: Suffix of the file, by format.
 FORMATS = {'onnx': '.onnx', 'pt2': '.pt2', 'torchscript': '.pt'}
@@ -40,7 +24,7 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 
 def write(
     format: str,
-    module: nn.Module,
+    module: WholeModel,
     example: Tensor,
     path: Path,
     metadata: dict[str, str],
@@ -51,11 +35,11 @@ def write(
 
     Args:
         format (str): One of ``FORMATS``.
-        module (nn.Module): With the attributes above.
+        module (WholeModel): The model.
         example (Tensor): Images, (N, 3, H, W).
         path (Path): The file.
         metadata (dict[str, str]): Of the file.
-        dynamic (bool): Whether ``module.sides`` are free.
+        dynamic (bool): Whether its ``sides`` are free.
         opset (int): Of ONNX.
     """
     _WRITERS[format](module, example, path, metadata, dynamic, opset)
@@ -67,7 +51,7 @@ def read(format: str, path: Path) -> Run:
 
 
 def _program(
-    module: nn.Module, example: Tensor, dynamic: bool
+    module: WholeModel, example: Tensor, dynamic: bool
 ) -> torch.export.ExportedProgram:
     free = {side: torch.export.Dim.DYNAMIC for side in module.sides}
     with module.recording(), torch.no_grad():

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pvd_mm.ops.standard_operators import use_standard_operators
-
-from .files import FORMATS, Run
+from .files import Run
 from .samples import raw
+from .whole_model import WholeModel
 
 OUTPUTS = ('labels', 'scores', 'logits')
 
@@ -18,7 +17,7 @@ OUTPUTS = ('labels', 'scores', 'logits')
 COMPARED = 'labels'
 
 
-class WholeSegmentor(nn.Module):
+class WholeSegmentor(WholeModel):
     """A segmentor of mmseg from the raw image to its result.
 
     Args:
@@ -28,22 +27,12 @@ class WholeSegmentor(nn.Module):
 
     sides = {0: 'batch', 2: 'height', 3: 'width'}
     first_side = 'batch'
-    formats = tuple(FORMATS)
-    half_operators = None
-    recording = staticmethod(use_standard_operators)
-    translations = staticmethod(dict)
 
     def __init__(self, model: nn.Module, output: str = 'labels') -> None:
-        super().__init__()
-        self.model = model.eval()
+        super().__init__(model)
         self.output = output
         self.output_names = list(dict.fromkeys([output, 'logits']))
         self.proof_outputs = len(self.output_names) - 1
-        preprocessor = model.data_preprocessor
-        self.normalises = hasattr(preprocessor, 'mean')
-        if self.normalises:
-            self.register_buffer('mean', preprocessor.mean.clone())
-            self.register_buffer('std', preprocessor.std.clone())
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Images (N, 3, H, W) float, 0 to 255, to the result and the logits
@@ -52,11 +41,8 @@ class WholeSegmentor(nn.Module):
         Labels are (N, H, W) uint8, or int64 of more than 256 classes; scores
         (N, out_channels, H, W), from 0 to 1.
         """
-        if self.normalises:
-            normalised = (image - self.mean) / self.std
-        else:
-            normalised = image
-        logits = self.model.encode_decode(normalised, [dict(img_shape=image.shape[2:])])
+        meta = dict(img_shape=image.shape[2:])
+        logits = self.model.encode_decode(self.normalise(image), [meta])
         if self.output == 'logits':
             return (logits,)
         binary = logits.size(1) == 1
