@@ -1,12 +1,16 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Write a trained segmentor to a file that runs without PVD-MM, mmseg and mmengine, and
-prove on images that the file computes what the model does."""
+"""Write a trained segmentor or detector to a file that runs without PVD-MM and
+OpenMMLab, and prove on images that the file computes what the model does."""
 
 import argparse
 
-from pvd_mm.apis.export import FORMATS, LEAST_OPSET, OUTPUTS, PRECISIONS, export
+from pvd_mm.apis.export import AGREEMENTS, FORMATS, LEAST_OPSET, OUTPUTS, export
 from pvd_mm.engine.compatibility import hide_known_warnings
 from pvd_mm.utils.arguments import AtLeastOne, exit_on_user_error
+
+
+def defaults(scope: str) -> str:
+    return ', '.join(f'{name} {share}' for name, share in AGREEMENTS[scope].items())
 
 
 def parse_args() -> argparse.Namespace:
@@ -20,13 +24,13 @@ def parse_args() -> argparse.Namespace:
         '--format',
         choices=FORMATS,
         default='onnx',
-        help='onnx (default), pt2 (torch.export) or torchscript',
+        help='onnx (default); of segmentors also pt2 (torch.export) or torchscript',
     )
     parser.add_argument(
         '--output',
         choices=OUTPUTS,
-        default='labels',
-        help='label map (default), scores or logits, of the size of the image',
+        help='segmentors: label map (default), scores or logits, of the size of the '
+        'image',
     )
     parser.add_argument(
         '--size',
@@ -34,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         type=int,
         action=AtLeastOne,
         metavar=('HEIGHT', 'WIDTH'),
-        help='one image of this size (default: any number of any size)',
+        help='one image of this size (default: any size; segmentors: any number)',
     )
     parser.add_argument(
         '--images',
@@ -54,8 +58,8 @@ def parse_args() -> argparse.Namespace:
         '--agreement',
         type=float,
         metavar='SHARE',
-        help='least share of pixels whose labels must be the same '
-        f'(default: {", ".join(f"{k} {v}" for k, v in PRECISIONS.items())})',
+        help='least share of pixels whose labels must be the same, or of detections '
+        f'(default: segmentors {defaults("mmseg")}; detectors {defaults("mmdet")})',
     )
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument(

@@ -77,7 +77,8 @@ def _per_pixel(
 ) -> Tensor:
     """A layer over vectors, or over flattened RoIs, at every pixel."""
     channels = x.size(1)
-    if type(fc) is nn.Linear and fc.in_features != channels:
+    # not its type: while it is exported, a layer is of a class made for it
+    if type(fc).forward is nn.Linear.forward and fc.in_features != channels:
         # as if every pixel of the RoI were this one
         fc = _SummedLinear(fc, channels)
     pixels = x.movedim(1, -1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
 from pvd_mm.ops.checks import check_choice, check_integer, check_not_negative
+from pvd_mm.ops.standard_operators import are_wanted
 from pvd_mm.ops.tracing import sizes_of
 
 VOTES_FROM = ('image', 'roi')
@@ -446,8 +447,9 @@ class PVDMaskHead(FCNMaskHead):
 
     def _crop(self, x: Tensor, rois: Tensor, level: int, side: int) -> Tensor:
         """A map of a level at the grid of each RoI, (R, C, side, side)."""
-        shape = len(rois), x.size(1), side, side
-        if 0 in shape:  # which RoIAlign does not take; keeps the graph whole
+        shape = rois.size(0), x.size(1), side, side
+        # RoIAlign takes no empty one; this keeps the graph whole
+        if not are_wanted() and 0 in shape:
             return (0 * x.sum()).expand(shape)
         x = x.to(torch.promote_types(x.dtype, torch.float))  # no bfloat16
         return roi_align(
@@ -484,7 +486,7 @@ class PVDMaskHead(FCNMaskHead):
         # get a gradient, in every process.
         for start in range(top + 1):
             where = (starts == start).nonzero().squeeze(1)
-            if len(where) == 0 and not self.training:
+            if not are_wanted() and len(where) == 0 and not self.training:
                 continue
             masks = self._decode(primary[where], rois[where], start, images)
             for result, part in zip(decoded, self._at_sides(masks, sides)):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pvd_mm.decoder.config import given_arguments
 from pvd_mm.ops.checks import check_choice, check_integer
+from pvd_mm.ops.standard_operators import are_wanted
 
 from .class_activation import check_box_head, class_activation
 from .detectors import NEEDS_ENCODER_MAPS, FeatureMaps
@@ -242,8 +243,9 @@ class PVDRoIHead(StandardRoIHead):
             )
 
         size = self.chunk_size
-        # a traced graph has the same passes for any number of RoIs
-        if self.training or torch.jit.is_tracing() or len(rois) <= size:
+        # a traced or exported graph has the same passes for any number of RoIs
+        recorded = torch.jit.is_tracing() or are_wanted()
+        if self.training or recorded or len(rois) <= size:
             masks = decode(slice(None))
         else:
             chunks = [slice(i, i + size) for i in range(0, len(rois), size)]

@@ -82,6 +82,9 @@ def _add_up(terms: Tensor, shape: tuple[int, int], geometry: Geometry) -> Tensor
         return most[..., : _followed(height), : _followed(width)]
     if 0 in (height, width):  # fold refuses it
         return terms.new_zeros(n, channels, height, width)
-    terms = terms.reshape(_followed(n), int(channels) * k**2, -1)
+    pixels = terms.shape[-2:]
+    fixed = all(isinstance(side, int) for side in pixels)
+    length = pixels.numel() if fixed else -1  # without RoIs, -1 could be anything
+    terms = terms.reshape(_followed(n), int(channels) * k**2, length)
     size = _followed(height), _followed(width)
     return F.fold(terms, size, k, padding=p, stride=s)

@@ -244,8 +244,3 @@ def test_missing_package(segmentor_files, tmp_path, monkeypatch):
     )
     with pytest.raises(UserError, match='onnxruntime is not installed: pip install'):
         export(*segmentor_files, str(tmp_path / 'x.onnx'))
-
-
-def test_detector(detector, tmp_path):
-    with pytest.raises(UserError, match='is a detector'):
-        export(*detector, str(tmp_path / 'x.onnx'))

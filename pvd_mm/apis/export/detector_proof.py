@@ -1,0 +1,176 @@
+# Copyright (c) PVD-MM contributors. Apache-2.0.
+"""How a detector's file compares with the model: detections, and AP."""
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmdet.registry import DATASETS, METRICS
+from mmdet.structures.bbox import bbox_overlaps
+from mmengine.logging import MMLogger
+from mmengine.structures import InstanceData
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from pvd_mm.utils.config_types import type_name
+from pvd_mm.utils.errors import UsageError
+
+from .files import Run
+from .samples import raw
+
+#: Two detections are the same with the same label, an IoU of boxes and of masks of at
+#: least this, and scores that differ by no more.
+LEAST_IOU = 0.9
+MOST_SCORE = 0.05
+
+
+class DetectorProof(NamedTuple):
+    """How a detector's file compares with the model that it was made from."""
+
+    images: int
+    detections: int  # of both together
+    agreement: float  # share of them that are the same in the other
+    scores: float  # largest difference, of those with the same box
+    boxes: float  # the same, in pixels of the original image
+    masks: float | None  # least IoU of the pasted masks
+    ap: dict[str, tuple[float, float]]  # of model and file in percent, by kind
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        lines = [
+            f'images compared         {self.images}',
+            f'detections that agree   {100 * self.agreement:.2f} % of '
+            f'{self.detections} of model and file together',
+            f'difference of scores    {self.scores:.2g} at most',
+            f'difference of boxes     {self.boxes:.2g} pixels at most',
+        ]
+        if self.masks is not None:
+            lines.append(f'masks, pasted           IoU of {self.masks:.4f} at least')
+        for kind, (model, file) in self.ap.items():
+            lines.append(
+                f'{kind} AP on these images'.ljust(24)
+                + f'model {model:.2f}, file {file:.2f}'
+            )
+        return lines
+
+
+@torch.no_grad()
+def prove(inferencer, run: Run, samples: Sequence[dict], swaps: bool) -> DetectorProof:
+    """mmdet's own prediction beside the file's, pasted, at the size of the original
+    image.
+
+    Args:
+        inferencer (BaseInferencer): That of the model.
+        run (Run): The file.
+        samples (Sequence[dict]): Of :func:`.load_samples`.
+        swaps (bool): See :func:`.raw`.
+
+    Raises:
+        UsageError: Neither finds anything, which proves nothing.
+    """
+    model = inferencer.model
+    metrics = [_metric(inferencer.cfg, samples) for _ in range(2)]
+    number = same = 0
+    scores = boxes = 0.0
+    masks = 1.0 if model.roi_head.with_mask else None
+    for sample in samples:
+        outputs = run(raw(sample, swaps).numpy())
+        (expected,) = model.test_step(sample)
+        wanted = expected.pred_instances
+        got = _pasted(model, outputs, expected.metainfo)
+        for metric, instances in zip(metrics, (wanted, got)):
+            if metric is not None:
+                data = dict(expected.metainfo, pred_instances=instances)
+                metric.process({}, [data])
+        number += len(wanted) + len(got)
+        wanted, got = _pairs(wanted, got)
+        score = (wanted.scores - got.scores).abs()
+        alike = score <= MOST_SCORE
+        scores = max([scores, *score.tolist()])
+        boxes = max([boxes, *(wanted.bboxes - got.bboxes).abs().flatten().tolist()])
+        if masks is not None:
+            iou = _mask_iou(wanted.masks, got.masks)
+            alike &= iou >= LEAST_IOU
+            masks = min([masks, *iou.tolist()])
+        same += 2 * alike.sum().item()
+    if not number:
+        raise UsageError(
+            'neither the model nor the file finds anything on these images, which '
+            'proves nothing; give it --images with objects, or a trained checkpoint.'
+        )
+    ap = _ap(*metrics, len(samples)) if metrics[0] is not None else {}
+    return DetectorProof(len(samples), number, same / number, scores, boxes, masks, ap)
+
+
+def _pasted(model: nn.Module, outputs: Sequence[np.ndarray], meta: dict):
+    """What a file gives, at the size of the original image."""
+    boxes, scores, labels, *masks = map(torch.from_numpy, outputs)
+    found = InstanceData(bboxes=boxes, scores=scores, labels=labels)
+    if not masks:
+        found.bboxes = boxes / boxes.new_tensor(meta['scale_factor']).repeat(2)
+        return found
+    head = model.roi_head.mask_head
+    logits = masks[0].logit()[:, None].expand(-1, head.num_classes, -1, -1)
+    (found,) = head.predict_by_feat(
+        mask_preds=(logits,),
+        results_list=[found],
+        batch_img_metas=[meta],
+        rcnn_test_cfg=model.roi_head.test_cfg,
+        rescale=True,
+    )
+    return found
+
+
+def _pairs(wanted, got):
+    """Those of the same label and place, a row each."""
+    iou = bbox_overlaps(wanted.bboxes, got.bboxes)
+    iou[wanted.labels[:, None] != got.labels] = 0
+    rows, columns = linear_sum_assignment(iou.numpy(), maximize=True)
+    close = iou[rows, columns] >= LEAST_IOU
+    return wanted[torch.from_numpy(rows)[close]], got[torch.from_numpy(columns)[close]]
+
+
+def _mask_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Of masks (K, H, W); two empty ones are the same."""
+    both = (first & second).flatten(1).sum(1)
+    either = (first | second).flatten(1).sum(1)
+    return torch.where(either > 0, both / either, 1.0)
+
+
+def _metric(cfg, samples: Sequence[dict]):
+    """The config's ``CocoMetric`` on these images; None without annotations."""
+    found = cfg.get('test_evaluator') or []
+    found = [found] if isinstance(found, dict) else found
+    ids = [sample['data_samples'][0].get('img_id') for sample in samples]
+    config = next((x for x in found if type_name(x) == 'CocoMetric'), None)
+    annotated = all('gt_instances' in sample['data_samples'][0] for sample in samples)
+    if config is None or not annotated or None in ids:
+        return None
+    with redirect_stdout(io.StringIO()):  # pycocotools talks
+        metric = METRICS.build(config)
+    lazy = dict(cfg.test_dataloader.dataset, lazy_init=True)
+    metric.dataset_meta = DATASETS.build(lazy).metainfo
+    metric.img_ids = ids
+    return metric
+
+
+def _ap(model, file, number: int) -> dict[str, tuple[float, float]]:
+    """AP of two metrics in percent, by kind; of what is annotated on the images."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('ERROR')
+    try:
+        with redirect_stdout(io.StringIO()):
+            found = [metric.evaluate(number) for metric in (model, file)]
+    finally:
+        logger.setLevel(level)
+    found = [{k.rpartition('/')[2]: v for k, v in x.items()} for x in found]
+    ap = {
+        kind: tuple(100 * values.get(key, 0.0) for values in found)
+        for kind, key in (('box', 'bbox_mAP'), ('mask', 'segm_mAP'))
+        if any(key in values for values in found)
+    }
+    return {kind: pair for kind, pair in ap.items() if min(pair) >= 0}
