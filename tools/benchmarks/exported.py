@@ -293,7 +293,6 @@ def _image(size: Sequence[int]) -> np.ndarray:
     return random.randint(0, 256, (1, 3, *size)).astype(np.float32)
 
 
-@cache
 def _session(path: str, threads: int, profile: str = ''):
     import onnxruntime
 
@@ -305,8 +304,11 @@ def _session(path: str, threads: int, profile: str = ''):
     return onnxruntime.InferenceSession(path, options, providers=providers)
 
 
+_kept_session = cache(_session)  # one for all sizes
+
+
 def _in_onnxruntime(stem: str, size: Sequence[int], threads: int) -> Run:
-    session, image = _session(f'{stem}.onnx', threads), _image(size)
+    session, image = _kept_session(f'{stem}.onnx', threads), _image(size)
     return lambda: session.run(None, dict(image=image))
 
 
