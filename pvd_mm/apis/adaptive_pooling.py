@@ -31,7 +31,7 @@ def _averages(parts: int | None, input: Tensor, dim: int) -> Tensor:
 def adaptive_avg_pool2d(
     input: Tensor, output_size: int | Sequence[int | None]
 ) -> Tensor:
-    """:func:`torch.nn.functional.adaptive_avg_pool2d` as two matrix products.
+    """``torch.nn.functional.adaptive_avg_pool2d`` as two matrix products.
 
     Args:
         input (Tensor): (N, C, H, W) or (C, H, W); H and W may be symbolic.
