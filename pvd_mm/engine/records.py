@@ -8,7 +8,8 @@ checked when it is read; a broken one is named, and the others are used.
 key          meaning
 ===========  ===============================================================
 format       1
-kind         'test', or 'model', 'op', 'backends' or 'gpu' for the benchmarks
+kind         'test', or 'model', 'op', 'backends', 'exported' or 'gpu' for the
+             benchmarks
 date         UTC, ISO 8601
 command      the command line
 machine      processor and threads, or GPU
@@ -64,6 +65,8 @@ _PACKAGES = (
     'onedl-mmcv',
     'onedl-mmsegmentation',
     'onedl-mmdetection',
+    'onnx',
+    'onnxruntime',
 )
 # What a record holds, by kind: key to what its value is. In a list every entry
 # is described, in a tuple any of several types will do.
@@ -126,6 +129,13 @@ _KINDS = dict(
             dict(name=str, part=str, ratio=_NUMBER, seconds=dict, quartiles=[_NUMBER])
         ]
     ),
+    exported=dict(
+        result=dict(
+            threads=int,
+            sizes=[[int]],
+            models=[dict(name=str, config=str, problem=str)],
+        )
+    ),
 )
 
 
@@ -143,7 +153,7 @@ def new_record(kind: str, result: Any, device: str | None = None, **more: Any) -
     """A record of what the present process has measured.
 
     Args:
-        kind (str): 'test', 'model', 'op', 'backends' or 'gpu'.
+        kind (str): 'test', 'model', 'op', 'backends', 'exported' or 'gpu'.
         result (dict | list): The figures.
         device (str, optional): What they were measured on. Defaults to None: a
             GPU if there is one.

@@ -69,6 +69,7 @@ PROGRAMS = {
     'benchmark_op': ['--out', '{}/out'],
     'benchmark_model': [SHIPPED, '--out', '{}/out'],
     'benchmark_backends': [SHIPPED, '--out', '{}/out'],
+    'benchmark_exported': ['--out', '{}/out'],
     'benchmark_gpu': ['--device', 'cpu', '--out', '{}/out'],
     'build_docs': ['--out', '{}/out'],
     'dataset_converters/coco': ['.', '--out', '{}/coco'],

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import backends, models, op_report
+from benchmarks import backends, exported, models, op_report
 from pvd_mm.utils.markdown import fill_blocks
 
 from .model_zoo import (
@@ -17,7 +17,7 @@ from .model_zoo import (
 from .op_tables import table3, table4
 from .tables import ACCURACIES, Table, accuracy_table, other_tables
 
-_BENCHMARKS = dict(op=op_report, model=models, backends=backends)
+_BENCHMARKS = dict(op=op_report, model=models, backends=backends, exported=exported)
 NAMES = (*ACCURACIES, 'table3', 'table4', 'complexity')
 
 

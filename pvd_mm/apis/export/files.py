@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .adaptive_pooling import use_matrix_pooling
 from .whole_model import WholeModel
 
 #: Suffix of the file, by format.
@@ -66,8 +67,10 @@ def _program(
 def _write_onnx(module, example, path, metadata, dynamic, opset) -> None:
     import onnx
 
+    with use_matrix_pooling():
+        program = _program(module, example, dynamic)
     torch.onnx.export(
-        _program(module, example, dynamic),
+        program,
         (),
         str(path),
         dynamo=True,

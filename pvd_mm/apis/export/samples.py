@@ -36,11 +36,11 @@ def load_samples(
     """
     if images is not None:
         for path in find_images(images)[:number]:
-            yield _resized(inferencer.prepare(str(path)), size)
+            yield resized(inferencer.prepare(str(path)), size)
         return
     dataset = DATASETS.build(inferencer.cfg.test_dataloader.dataset)
     for index in _spread(len(dataset), number):
-        yield _resized(pseudo_collate([dataset[index]]), size)
+        yield resized(pseudo_collate([dataset[index]]), size)
 
 
 def calibration_images(inferencer, size: Sequence[int] | None) -> list[np.ndarray]:
@@ -51,7 +51,7 @@ def calibration_images(inferencer, size: Sequence[int] | None) -> list[np.ndarra
         dataset = dataset.dataset
     dataset = DATASETS.build(dict(dataset, pipeline=[]))
     paths = [dataset[i]['img_path'] for i in _spread(len(dataset), _CALIBRATION_IMAGES)]
-    batches = [_resized(inferencer.prepare(path), size) for path in paths]
+    batches = [resized(inferencer.prepare(path), size) for path in paths]
     swaps = swaps_channels(inferencer)
     return [raw(batch, swaps).numpy() for batch in batches]
 
@@ -73,7 +73,13 @@ def _spread(length: int, number: int) -> list[int]:
     return [round(x) for x in np.linspace(0, length - 1, min(number, length))]
 
 
-def _resized(batch: dict, size) -> dict:
+def another_size(batch: dict) -> tuple[int, int]:
+    """About three quarters of that of a batch of one image, and odd."""
+    return tuple(3 * side // 4 | 1 for side in batch['inputs'][0].shape[1:])
+
+
+def resized(batch: dict, size: Sequence[int] | None) -> dict:
+    """A batch of one image with another height and width, unless that is None."""
     if size is not None:
         image = batch['inputs'][0][None].float()
         resized = interpolate(image, tuple(size), mode='bilinear')

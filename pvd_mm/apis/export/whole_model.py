@@ -39,7 +39,8 @@ class WholeModel(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = model
+        self.eval()
         preprocessor = model.data_preprocessor
         self.normalises = hasattr(preprocessor, 'mean')
         if self.normalises:
