@@ -59,7 +59,8 @@ PANOPTIC = dict(
 HEADS = {
     'pvd-mask-rcnn_r18-c4': dict(
         in_channels=[8, 16, 32, 64],
-        decoder=dict(vote_channels=4),
+        finest_stride=4,
+        decoder=dict(strides=[2, 2, 2], vote_channels=4),
         channels=6,
         feature_channels=64,
     ),
@@ -97,9 +98,14 @@ BY_SIZE = {
 def narrow(name):
     """What makes a shipped model narrow."""
     parts = dict(model={})
+    # RoIs start at their own level, for BY_SIZE to change
+    own_level = dict(roi_head=dict(start_level='source'))
+    if 'c4' in name:
+        own_level['backbone'] = dict(finest_stride=4)
     for part in (
         NARROW,
         C4 if 'c4' in name else FPN,
+        own_level if name in PVD else {},
         dict(roi_head=dict(mask_head=HEADS[name])),
     ):
         parts = Config._merge_a_into_b(dict(model=copy.deepcopy(part)), parts)

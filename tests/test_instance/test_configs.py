@@ -174,8 +174,8 @@ def test_pvd_changes_the_mask_branch_alone(path):
         model.pop('type')
         for key in ('type', 'out_indices', 'finest_stride'):
             model['backbone'].pop(key, None)
-        for key in ('type', 'mask_head', 'mask_roi_extractor'):
-            model['roi_head'].pop(key)
+        for key in ('type', 'start_level', 'mask_head', 'mask_roi_extractor'):
+            model['roi_head'].pop(key, None)
         model['train_cfg']['rcnn'].pop('mask_size')
     assert ours == theirs
 

@@ -94,7 +94,7 @@ def test_masks_have_the_size_of_the_original_image(name):
     assert found.bboxes[:, 2].max() <= 40
 
 
-@pytest.mark.parametrize('name,encoder', [(PVD[0], 3), (PVD[1], 7)])
+@pytest.mark.parametrize('name,encoder', [(PVD[0], 4), (PVD[1], 7)])
 def test_what_the_roi_head_is_given(name, encoder):
     """mmdet's maps as in the baseline, the backbone's beside them."""
     model = detector(name)

@@ -3,14 +3,19 @@ _base_ = './mask-rcnn_r18-c4.py'
 
 model = dict(
     type='PVDMaskRCNN',
-    backbone=dict(out_indices=(0, 1, 2)),
+    backbone=dict(type='PVDResNet', out_indices=(0, 1, 2), finest_stride=1),
     roi_head=dict(
         type='PVDRoIHead',
+        start_level='size',
         mask_head=dict(
             _delete_=True,
             type='PVDMaskHead',
-            in_channels=[64, 128, 256, 512],
-            decoder=dict(vote_channels=64),
+            in_channels=[3, 64, 64, 64, 128, 256, 512],
+            finest_stride=1,
+            decoder=dict(
+                strides=[2, 2, 1, 2, 2, 2],
+                vote_channels=[8, 16, 32, 64, 64, 64],  # few where maps are large
+            ),
             channels=16,
             feature_channels=512,  # of the shared head
             sampling_ratio=1,

@@ -1,17 +1,22 @@
-# The paper's detector (section 4.3): votes from C2 to C4 and, inside the RoI,
-# res5; masks are decoded 7, 14, 28, 56.
+# The paper's detector (section 4.3): res5 inside the RoI, then votes from C4, C3
+# or C2 down, by the size of the RoI; masks are decoded 7, 14, 28, 56.
 _base_ = './mask-rcnn_r50-c4.py'
 
 model = dict(
     type='PVDMaskRCNN',
-    backbone=dict(out_indices=(0, 1, 2)),
+    backbone=dict(type='PVDResNet', out_indices=(0, 1, 2), finest_stride=1),
     roi_head=dict(
         type='PVDRoIHead',
+        start_level='size',
         mask_head=dict(
             _delete_=True,
             type='PVDMaskHead',
-            in_channels=[256, 512, 1024, 2048],
-            decoder=dict(vote_channels=64),
+            in_channels=[3, 64, 64, 256, 512, 1024, 2048],
+            finest_stride=1,
+            decoder=dict(
+                strides=[2, 2, 1, 2, 2, 2],
+                vote_channels=[8, 16, 32, 64, 64, 64],  # few where maps are large
+            ),
             channels=16,
             feature_channels=2048,  # of the shared head
             sampling_ratio=1,

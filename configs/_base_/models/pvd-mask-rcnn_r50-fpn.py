@@ -1,5 +1,5 @@
-# RoIs are decoded from their own level down: C5 and C4 to C2 and the stem, C3
-# to the image, 7, 14, 28, 56; C2 to the image, 28, interpolated to 56.
+# RoIs are decoded from C5, C4 or C3 down, by their size, the last to the image:
+# 7, 14, 28, 56.
 _base_ = './mask-rcnn_r50-fpn.py'
 
 model = dict(
@@ -7,6 +7,7 @@ model = dict(
     backbone=dict(type='PVDResNet', finest_stride=1),
     roi_head=dict(
         type='PVDRoIHead',
+        start_level='size',
         mask_roi_extractor=None,
         mask_head=dict(
             _delete_=True,

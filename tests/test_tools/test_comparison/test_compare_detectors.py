@@ -30,7 +30,7 @@ SIZE = (96, 128)
 PARTS = {
     'mask-rcnn': dict(in_channels=64, conv_out_channels=8),
     'pvd-mask-rcnn': dict(
-        in_channels=[8, 16, 32, 64],
+        in_channels=[3, 8, 8, 8, 16, 32, 64],
         decoder=dict(vote_channels=4),
         channels=4,
         feature_channels=64,
