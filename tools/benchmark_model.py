@@ -43,6 +43,12 @@ def parse_args() -> argparse.Namespace:
         '--only', nargs='+', choices=KINDS, default=KINDS, help='measure these alone'
     )
     parser.add_argument(
+        '--count',
+        action='store_true',
+        help='count parameters and multiply-accumulates, and measure nothing: for a '
+        'machine that is busy',
+    )
+    parser.add_argument(
         '--out', metavar='FILE', help='also write FILE.json and FILE.md, and a record'
     )
     parser.add_argument(
@@ -92,13 +98,14 @@ def main() -> None:
     )
     results = benchmark(
         models,
-        args.rounds,
+        0 if args.count else args.rounds,
         args.train_rounds,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
     title = (
         f'{models[0].title()}. {describe_machine(args.device)}, torch '
-        f'{torch.__version__}, median of {args.rounds}, in turn.'
+        f'{torch.__version__}, '
+        + ('counted.' if args.count else f'median of {args.rounds}, in turn.')
     )
     table = f'{title}\n\n{markdown(results)}\n'
     print(table)

@@ -97,7 +97,8 @@ def benchmark(
     Args:
         models (Sequence[ModelBenchmark]): What to measure, baseline first.
         rounds (int): Timed passes of each; the median counts. One more
-            before them warms up and is where memory is measured.
+            before them warms up and is where memory is measured. With 0 nothing
+            is measured, but parameters and multiply-accumulates are counted.
             Defaults to 3.
         train_rounds (int, optional): Timed training steps; with 0 training
             steps are not measured at all. Defaults to None: as ``rounds``.
@@ -111,7 +112,9 @@ def benchmark(
     """
     if train_rounds is None:
         train_rounds = rounds
-    kinds = [kind for kind in models[0].kinds if kind != 'train' or train_rounds]
+    kinds = [
+        kind for kind in models[0].kinds if rounds and (kind != 'train' or train_rounds)
+    ]
     planned = {
         (model, kind): train_rounds if kind == 'train' else rounds
         for model in models
@@ -129,6 +132,8 @@ def benchmark(
 
     with current_device(models[0].device):
         results = [_measure_once(model, kinds, report) for model in models]
+        if not planned:
+            return results
         actions = {(model, kind): getattr(model, kind) for model, kind in planned}
         samples = take_turns(actions, planned, report=report_turn)
     for model, result in zip(models, results):
@@ -159,7 +164,9 @@ def markdown(results: Sequence[dict]) -> str:
     measured values beside them."""
     base = results[0]
     columns = [('params', 'params (M)', 1e6, '.1f')]
-    for kind in [key[:-2] for key in base if key.endswith('_s')]:
+    timed = [key[:-2] for key in base if key.endswith('_s')]
+    counted = [key[:-5] for key in base if key.endswith('_macs')]
+    for kind in timed or counted:
         columns += [
             (f'{kind}_macs', f'{kind} GMACs', 1e9, '.1f'),
             (f'{kind}_s', f'{kind} (s)', 1, '.3f'),

@@ -99,6 +99,25 @@ def test_a_segmentor_is_measured_by_the_tool(run_tool, tmp_path):
     assert out.with_suffix('.md').read_text() in text
 
 
+def test_a_segmentor_is_counted_by_the_tool(run_tool, tmp_path):
+    """Nothing is measured; the table of costs says so of the rest."""
+    pytest.importorskip('mmseg')
+    from pvd_mm.engine.records import read_records
+    from results.model_zoo import complexity_table
+
+    name = 'pvd_r18-stage-c32_1xb2-600_street-192x256'
+    words = ('--size', 32, 64, '--count', '--out', tmp_path / 'table')
+    text = run_tool('benchmark_model', name, *words)
+    assert 'counted.' in text and '| forward GMACs |' in text
+    records, _ = read_records([str(tmp_path)])
+    (result,) = records[0]['result']
+    assert result['params'] > 0 and result['forward_macs'] > 0
+    assert not [key for key in result if key.endswith(('_s', '_mib'))]
+    rows = {row[0]: row for row in complexity_table(records).rows}
+    assert rows[name][1] == '32×64' and float(rows[name][2]) > 0
+    assert rows[name][4:8] == ['not run'] * 4
+
+
 @pytest.mark.parametrize(
     'args, message',
     [

@@ -153,7 +153,9 @@ def of_openmmlab(framework):
     folder = Path(importlib.import_module(framework).__file__).parent / '.mim/configs'
     metrics = {}
     for path in folder.glob('*/metafile.y*ml'):
-        for one in yaml.safe_load(path.read_text()).get('Models') or ():
+        content = yaml.safe_load(path.read_text())
+        models = content if isinstance(content, list) else content.get('Models')
+        for one in models or ():
             results = one.get('Results') or []
             for result in results if isinstance(results, list) else [results]:
                 if result['Task'].endswith('Segmentation'):
