@@ -195,7 +195,7 @@ class PVDPanopticFPN(EncoderMaps, MultiTaskPanopticFPN):
         TypeError: If the heads are not PVD's.
         ValueError: If votes cannot be shared: the decoders differ in what they
             regress, or the mask head regresses votes inside the RoI. See also
-            :class:`MultiTaskPanopticFPN`.
+            :class:`.MultiTaskPanopticFPN`.
     """
 
     def __init__(self, *args, shared_votes: bool = True, **kwargs) -> None:
