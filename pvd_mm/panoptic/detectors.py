@@ -69,7 +69,7 @@ class MultiTaskPanopticFPN(PanopticFPN):
 
         Args:
             batch_inputs (Tensor): Images, (N, 3, H, W).
-            batch_data_samples (SampleList): With ``gt_instances``,
+            batch_data_samples (list[DetDataSample]): With ``gt_instances``,
                 ``gt_sem_seg`` or both.
 
         Returns:
@@ -122,11 +122,11 @@ class MultiTaskPanopticFPN(PanopticFPN):
 
         Args:
             batch_inputs (Tensor): Images, (N, 3, H, W).
-            batch_data_samples (SampleList): What is added to.
+            batch_data_samples (list[DetDataSample]): What is added to.
             rescale (bool): To the size of the originals. Defaults to True.
 
         Returns:
-            SampleList: With ``pred_instances``, ``pred_panoptic_seg`` and
+            list[DetDataSample]: With ``pred_instances``, ``pred_panoptic_seg`` and
             ``pred_sem_seg``, see the class.
         """
         metas = [sample.metainfo for sample in batch_data_samples]

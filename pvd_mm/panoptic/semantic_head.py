@@ -130,7 +130,7 @@ class PVDSemanticHead(BaseSemanticHead):
 
         Args:
             x (FeatureMaps): See :meth:`forward`.
-            batch_data_samples (SampleList): With ``gt_sem_seg``, things with
+            batch_data_samples (list[DetDataSample]): With ``gt_sem_seg``, things with
                 labels from 0 on, then stuff, 255 for void.
 
         Returns:
