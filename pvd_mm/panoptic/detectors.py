@@ -6,7 +6,7 @@ import copy
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.models.detectors import PanopticFPN
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 from torch import Tensor
 
@@ -39,7 +39,8 @@ class MultiTaskPanopticFPN(PanopticFPN):
     for. It is 0 where it is not given.
 
     Args:
-        *args, **kwargs: Those of mmdet's ``PanopticFPN``.
+        *args: Those of mmdet's ``PanopticFPN``.
+        **kwargs: Those of mmdet's ``PanopticFPN``.
 
     Raises:
         ValueError: If there is neither a semantic nor a RoI head, a RoI head
@@ -64,7 +65,9 @@ class MultiTaskPanopticFPN(PanopticFPN):
                 'find; leave it out where one of them is'
             )
 
-    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+    def loss(
+        self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
+    ) -> dict:
         """The losses of the heads whose annotations there are.
 
         Args:
@@ -98,7 +101,9 @@ class MultiTaskPanopticFPN(PanopticFPN):
             losses.update(self.semantic_head.loss(x, batch_data_samples))
         return losses
 
-    def _loss_of_masks(self, x: tuple[Tensor, ...], samples: SampleList) -> dict:
+    def _loss_of_masks(
+        self, x: tuple[Tensor, ...], samples: list[DetDataSample]
+    ) -> dict:
         """Those of the RPN and the RoI head, as in mmdet's two-stage detectors."""
         objects = copy.deepcopy(samples)
         for sample in objects:
@@ -116,8 +121,11 @@ class MultiTaskPanopticFPN(PanopticFPN):
         return losses
 
     def predict(
-        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
-    ) -> SampleList:
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: list[DetDataSample],
+        rescale: bool = True,
+    ) -> list[DetDataSample]:
         """Predict all that there are heads for.
 
         Args:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.seg_heads.base_semantic_head import BaseSemanticHead
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
@@ -125,7 +125,7 @@ class PVDSemanticHead(BaseSemanticHead):
         )
         return dict(seg_preds=decoded[0])
 
-    def loss(self, x: FeatureMaps, batch_data_samples: SampleList) -> dict:
+    def loss(self, x: FeatureMaps, batch_data_samples: list[DetDataSample]) -> dict:
         """The loss against the labels at the pixels of z_0.
 
         Args:
