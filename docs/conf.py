@@ -58,5 +58,5 @@ toc_object_entries_show_parents = 'hide'
 nitpick_ignore_regex = [
     ('py:class', r'(abc|argparse|mm\w+|nn|np|os|_pickle|pycocotools|torch)\..+'),
     ('py:class', 'optional|BaseInferencer|COCO|Config|Path|PathLike|Runner'),
-    ('py:class', 'SegDataSample|Tensor'),
+    ('py:class', 'DetDataSample|SegDataSample|Tensor'),
 ]

@@ -208,7 +208,7 @@ class CityscapesPanopticDataset(CheckedCocoPanopticDataset):
     ``CocoPanopticDataset``.
 
     Raises:
-        MissingDataError, AnnotationError: See :class:`CheckedCocoPanopticDataset`.
+        MissingDataError, AnnotationError: See :class:`.CheckedCocoPanopticDataset`.
     """
 
     METAINFO = dict(

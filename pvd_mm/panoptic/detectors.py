@@ -6,7 +6,7 @@ import copy
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmdet.models.detectors import PanopticFPN
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample
 from mmengine.structures import PixelData
 from torch import Tensor
 
@@ -39,7 +39,8 @@ class MultiTaskPanopticFPN(PanopticFPN):
     for. It is 0 where it is not given.
 
     Args:
-        *args, **kwargs: Those of mmdet's ``PanopticFPN``.
+        *args: Those of mmdet's ``PanopticFPN``.
+        **kwargs: Those of mmdet's ``PanopticFPN``.
 
     Raises:
         ValueError: If there is neither a semantic nor a RoI head, a RoI head
@@ -64,12 +65,14 @@ class MultiTaskPanopticFPN(PanopticFPN):
                 'find; leave it out where one of them is'
             )
 
-    def loss(self, batch_inputs: Tensor, batch_data_samples: SampleList) -> dict:
+    def loss(
+        self, batch_inputs: Tensor, batch_data_samples: list[DetDataSample]
+    ) -> dict:
         """The losses of the heads whose annotations there are.
 
         Args:
             batch_inputs (Tensor): Images, (N, 3, H, W).
-            batch_data_samples (SampleList): With ``gt_instances``,
+            batch_data_samples (list[DetDataSample]): With ``gt_instances``,
                 ``gt_sem_seg`` or both.
 
         Returns:
@@ -98,7 +101,9 @@ class MultiTaskPanopticFPN(PanopticFPN):
             losses.update(self.semantic_head.loss(x, batch_data_samples))
         return losses
 
-    def _loss_of_masks(self, x: tuple[Tensor, ...], samples: SampleList) -> dict:
+    def _loss_of_masks(
+        self, x: tuple[Tensor, ...], samples: list[DetDataSample]
+    ) -> dict:
         """Those of the RPN and the RoI head, as in mmdet's two-stage detectors."""
         objects = copy.deepcopy(samples)
         for sample in objects:
@@ -116,17 +121,20 @@ class MultiTaskPanopticFPN(PanopticFPN):
         return losses
 
     def predict(
-        self, batch_inputs: Tensor, batch_data_samples: SampleList, rescale: bool = True
-    ) -> SampleList:
+        self,
+        batch_inputs: Tensor,
+        batch_data_samples: list[DetDataSample],
+        rescale: bool = True,
+    ) -> list[DetDataSample]:
         """Predict all that there are heads for.
 
         Args:
             batch_inputs (Tensor): Images, (N, 3, H, W).
-            batch_data_samples (SampleList): What is added to.
+            batch_data_samples (list[DetDataSample]): What is added to.
             rescale (bool): To the size of the originals. Defaults to True.
 
         Returns:
-            SampleList: With ``pred_instances``, ``pred_panoptic_seg`` and
+            list[DetDataSample]: With ``pred_instances``, ``pred_panoptic_seg`` and
             ``pred_sem_seg``, see the class.
         """
         metas = [sample.metainfo for sample in batch_data_samples]
@@ -195,7 +203,7 @@ class PVDPanopticFPN(EncoderMaps, MultiTaskPanopticFPN):
         TypeError: If the heads are not PVD's.
         ValueError: If votes cannot be shared: the decoders differ in what they
             regress, or the mask head regresses votes inside the RoI. See also
-            :class:`MultiTaskPanopticFPN`.
+            :class:`.MultiTaskPanopticFPN`.
     """
 
     def __init__(self, *args, shared_votes: bool = True, **kwargs) -> None:

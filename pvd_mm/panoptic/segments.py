@@ -50,7 +50,7 @@ def rgb_to_ids(pixels: np.ndarray) -> np.ndarray:
 
 
 def ids_to_rgb(ids: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`rgb_to_ids`: (H, W) to (H, W, 3) uint8.
+    """The inverse of :func:`.rgb_to_ids`: (H, W) to (H, W, 3) uint8.
 
     Raises:
         LabelError: An id has more than 24 bits.
@@ -107,7 +107,7 @@ def segments_info(
     """The entries of a prediction in COCO's panoptic format.
 
     Args:
-        ids (np.ndarray): (H, W), see :func:`split_prediction`.
+        ids (np.ndarray): (H, W), see :func:`.split_prediction`.
         segments (Sequence[Segment]): Those in it.
         category_of (Callable): Label to the id of its category.
 
@@ -215,7 +215,7 @@ def panoptic_quality(stats: np.ndarray) -> np.ndarray:
     """PQ, SQ and RQ of each class, in percent (the paper's equations 1 and 2).
 
     Args:
-        stats (np.ndarray): (K, 4), the sum of what :func:`match_segments`
+        stats (np.ndarray): (K, 4), the sum of what :func:`.match_segments`
             gives for all images.
 
     Returns:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.seg_heads.base_semantic_head import BaseSemanticHead
 from mmdet.registry import MODELS
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
@@ -125,12 +125,12 @@ class PVDSemanticHead(BaseSemanticHead):
         )
         return dict(seg_preds=decoded[0])
 
-    def loss(self, x: FeatureMaps, batch_data_samples: SampleList) -> dict:
+    def loss(self, x: FeatureMaps, batch_data_samples: list[DetDataSample]) -> dict:
         """The loss against the labels at the pixels of z_0.
 
         Args:
             x (FeatureMaps): See :meth:`forward`.
-            batch_data_samples (SampleList): With ``gt_sem_seg``, things with
+            batch_data_samples (list[DetDataSample]): With ``gt_sem_seg``, things with
                 labels from 0 on, then stuff, 255 for void.
 
         Returns:

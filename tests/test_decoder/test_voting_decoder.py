@@ -496,3 +496,51 @@ def test_refuses_a_list_of_another_length(name):
         r'of the 2 steps .* got \[3, 3, 3\]',
     ):
         PixelVotingDecoder([3, 4, 8], 5, **{name: [3, 3, 3]})
+
+
+def test_decoders_share_votes():
+    """The shorter one has no modules for votes, and decodes by the other's."""
+    torch.manual_seed(0)
+    own = PixelVotingDecoder([3, 4, 5, 6], channels=2, vote_channels=4)
+    other = PixelVotingDecoder([4, 5, 6], channels=3, vote_channels=4)
+    for parameter in own.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    count = sum(p.numel() for p in other.steps[0].association.parameters())
+    before = sum(p.numel() for p in other.parameters())
+    other.use_votes_of(own)
+    assert not any('association' in name for name in other.state_dict())
+    assert sum(p.numel() for p in other.parameters()) <= before - count
+    maps = [torch.randn(1, c, n, n) for c, n in ((3, 16), (4, 8), (5, 4), (6, 2))]
+    top = torch.randn(1, 3, 2, 2)
+    shared = own.votes(maps)[-2:]
+    result = other.decode(other.contexts(maps[2:]), shared, top, (8, 8))
+    twin = PixelVotingDecoder([4, 5, 6], channels=3, vote_channels=4)
+    twin.load_state_dict(other.state_dict(), strict=False)
+    votes = [step.association for step in twin.steps]
+    for mine, theirs in zip(votes, list(own.steps)[1:]):
+        mine.load_state_dict(theirs.association.state_dict())
+        # votes are damped by the length of the chain
+        mine.conv_votes.weight.data *= (2 / 3) ** 0.5
+        mine.conv_votes.bias.data *= (2 / 3) ** 0.5
+    torch.testing.assert_close(result[0], twin(maps[1:], top)[0])
+    with pytest.raises(TypeError, match='uses the votes of another one'):
+        other.votes(maps[1:])
+
+
+@pytest.mark.parametrize(
+    'changes, name',
+    [
+        (dict(in_channels=[4, 5, 7]), 'in_channels'),
+        (dict(strides=[2, 2]), 'strides'),
+        (dict(kernel_size=5), 'votes'),
+        (dict(vote_norm='softmax'), 'votes'),
+        (dict(vote_channels=8), 'votes'),
+        (dict(upsampling='bilinear'), 'votes'),
+    ],
+)
+def test_other_votes_are_not_shared(changes, name):
+    own = PixelVotingDecoder([3, 4, 5, 6], channels=2, vote_channels=4)
+    arguments = dict(in_channels=[4, 5, 6], channels=3, vote_channels=4)
+    other = PixelVotingDecoder(**{**arguments, **changes})
+    with pytest.raises(ValueError, match=f'regress the same, but {name} of one is'):
+        other.use_votes_of(own)

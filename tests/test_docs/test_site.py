@@ -16,7 +16,7 @@ import pvd_mm
 from helpers.commands import ROOT
 from pvd_mm.utils.shipped_configs import shipped_configs
 
-LIBRARY = ('ops', 'decoder', 'semantic', 'instance')
+LIBRARY = ('ops', 'decoder', 'semantic', 'instance', 'panoptic')
 MODULES = ('data', 'engine', 'apis', 'visualization', 'utils')
 
 if not (ROOT / 'docs/conf.py').is_file():

@@ -70,7 +70,7 @@ def street_scene(
 def street_panoptic_scene(
     split: str, index: int, seed: int = 0, size: tuple[int, int] = (256, 512)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the scene of :func:`street_scene` with its instances.
+    """Draw the scene of :func:`.street_scene` with its instances.
 
     Args:
         split (str): See there, as the others.
@@ -82,7 +82,7 @@ def street_panoptic_scene(
         tuple[np.ndarray, np.ndarray, np.ndarray]: Image and label map, and
         Cityscapes' instance ids, (H, W) uint16: label id · 1000 + number for
         things, the label id alone for stuff, and for things that show fewer than
-        :data:`LEAST_PIXELS` pixels, which are a group; 0 unlabelled.
+        ``LEAST_PIXELS`` pixels, which are a group; 0 unlabelled.
 
     Raises:
         ValueError: An argument is out of range.
