@@ -5,6 +5,7 @@ import importlib.metadata
 import shutil
 import sysconfig
 import venv
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +56,12 @@ def environment(tmp_path_factory):
             shutil.copy2(path, root / 'source')
     venv.create(root / 'venv', symlinks=True)
     (site,) = root.glob('venv/lib/python*/site-packages')
-    (site / 'below.pth').write_text(sysconfig.get_path('purelib') + '\n')
+    below = sysconfig.get_path('purelib')
+    # distutils, which Python 3.12 has no more, is put in place by a .pth of setuptools,
+    # and Python reads those of the environment's own folder alone
+    shim = Path(below, 'distutils-precedence.pth')
+    shim = shim.read_text() if shim.exists() else ''
+    (site / 'below.pth').write_text(f'{below}\n{shim}\n')
     command = ['-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation']
     command += ['--disable-pip-version-check', root / 'source']
     run(root / 'venv/bin/python', *command, PYTHONPATH='', PVD_MM_OPS='0')

@@ -106,6 +106,7 @@ def test_constraints(stack, setup_env):
 
     older = constraints('--torch=2.1.2')
     assert {'torch==2.1.2', 'numpy<2', 'setuptools<70'} < older
+    assert 'numpy<2' in constraints('--torch=2.4.1')  # for Triton 3.0's interpreter
     pinned = {line.split('==')[0] for line in older}
     assert not pinned & {'numpy', 'scipy', 'opencv-python', 'onnx', 'onnx-ir', 'numba'}
     mmcv = 'mmcv==2.1.0' if stack == 'openmmlab' else 'onedl-mmcv==2.3.6'
