@@ -15,6 +15,8 @@ train_pipeline = [
         allow_negative_crop=True,
         recompute_bbox=True,
     ),
+    # objects whose box was in the crop, but none of their pixels
+    dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs'),
 ]
