@@ -37,7 +37,7 @@ def outside(config):
     for key in ('type', 'mask_head', 'mask_roi_extractor', 'start_level'):
         model['roi_head'].pop(key, None)
     model['train_cfg']['rcnn'].pop('mask_size')
-    settings = {key: config[key] for key in SETTINGS}
+    settings = {key: config.get(key) for key in SETTINGS}
     return {**settings, 'model': model}
 
 
