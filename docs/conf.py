@@ -59,4 +59,5 @@ nitpick_ignore_regex = [
     ('py:class', r'(abc|argparse|mm\w+|nn|np|os|_pickle|pycocotools|torch)\..+'),
     ('py:class', 'optional|BaseInferencer|COCO|Config|Path|PathLike|Runner'),
     ('py:class', 'DetDataSample|SegDataSample|Tensor'),
+    ('py:exc', r'onnx\..+'),
 ]

@@ -64,7 +64,7 @@ def prove(inferencer, run: Run, samples: Sequence[dict], swaps: bool) -> Detecto
 
     Args:
         inferencer (BaseInferencer): That of the model.
-        run (Run): The file.
+        run (Callable): The file, see :func:`.read`.
         samples (Sequence[dict]): Of :func:`.load_samples`.
         swaps (bool): See :func:`.raw`.
 

@@ -47,7 +47,8 @@ def write(
 
 
 def read(format: str, path: Path) -> Run:
-    """What runs a file: an image to a list of outputs."""
+    """What runs a file: a function of an image (N, 3, H, W) to the list of its
+    outputs."""
     return _READERS[format](path)
 
 
