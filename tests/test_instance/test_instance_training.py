@@ -217,8 +217,10 @@ def test_from_a_trained_mask_rcnn(kind, config, trained, tmp_path):
         f'{checkpoint}: {len(shared)} of the {len(weights)} tensors of '
         f"the file are among the model's {len(own)}."
     ) in log
+    parts = dict.fromkeys(k.split('.')[2] for k in new)
     assert (
-        f'not in the file, start anew: roi_head.mask_head (decoder; {len(new)} tensors)'
+        f'not in the file, start anew: roi_head.mask_head ({", ".join(parts)}; '
+        f'{len(new)} tensors)'
     ) in log
     parts = dict.fromkeys(k.split('.')[2] for k in left)
     assert (
@@ -254,7 +256,7 @@ def test_another_model_is_refused(config, trained, tmp_path):
     ):
         with pytest.raises(UsageError, match='another model than PVDMaskRCNN') as error:
             call()
-        assert 'missing from the file: roi_head.mask_head.decoder' in str(error.value)
+        assert 'missing from the file: roi_head.mask_head.embed' in str(error.value)
 
 
 @pytest.mark.parametrize('name', [*PVD, 'mask-rcnn_r18-fpn'])

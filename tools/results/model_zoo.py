@@ -31,9 +31,16 @@ _PASSES = ('forward', 'train')
 
 
 def _measured(records: Sequence[dict]) -> Iterator[tuple[dict, dict]]:
-    for record in records_of(records, 'model'):
+    """What a config cost before its model was changed is left out, by the parameters
+    of its newest result."""
+    newest = {}
+    found = sorted(records_of(records, 'model'), key=lambda record: record['date'])
+    for record in found:
+        newest.update({result['name']: result['params'] for result in record['result']})
+    for record in found:
         for result in record['result']:
-            yield record, result
+            if result['params'] == newest[result['name']]:
+                yield record, result
 
 
 def complexity_table(records: Sequence[dict]) -> Table:
@@ -189,8 +196,8 @@ def detectors_table(records: Sequence[dict]) -> str:
     ]
     rows = []
     for name in configs_of(about):
-        base = name.removeprefix('pvd-')
-        if base == name:
+        base = name.removeprefix('pvd-').replace('-literal', '')
+        if not name.startswith('pvd-'):
             continue
         side = Config.fromfile(find_shipped(name)).model.train_cfg.rcnn.mask_size
         label = f'`{name}`' + (", the paper's" if name in _of_the_paper(about) else '')
