@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.commands import ROOT, losses, run
+from helpers.torch_features import needs_automatic_sizes
 from pvd_mm.data.samples import make_shapes_sample
 from pvd_mm.engine.records import read_records
 
@@ -178,6 +179,25 @@ def test_test_of_an_inheriting_project(project, checkpoint, mim):
         cwd=project,
     )
     assert 'mIoU' in out and 'Testing finished successfully' in out
+
+
+@needs_automatic_sizes
+def test_export_of_an_inheriting_project(project, checkpoint, mim):
+    pytest.importorskip('onnxscript')
+    pytest.importorskip('onnxruntime')
+    out = mim(
+        'run',
+        'pvd_mm',
+        'export',
+        'mine.py',
+        checkpoint,
+        '--out',
+        'mine.onnx',
+        '--number',
+        '1',
+        cwd=project,
+    )
+    assert 'Written: mine.onnx' in out and (project / 'mine.onnx').is_file()
 
 
 def test_inferencer(project, checkpoint, tiny_data, installed_python):
