@@ -17,7 +17,7 @@ from helpers.torch_features import needs_automatic_sizes
 from helpers.untrained import DETECTOR, Trained, make
 from pvd_mm.apis import export as exporting
 from pvd_mm.apis.export import export
-from pvd_mm.apis.export.files import read, to_float16, to_int8, write
+from pvd_mm.apis.export.files import finish_onnx, read, to_float16, to_int8, write
 from pvd_mm.apis.export.samples import load_samples, raw, swaps_channels
 from pvd_mm.apis.inferencers import load_inferencer
 from pvd_mm.utils.errors import UserError
@@ -301,6 +301,7 @@ def test_smaller(exported, inferencer, tmp_path, precision, share):
         to_float16(path, WholeDetector.half_operators)
     else:
         to_int8(path, [raw(sample, swaps).numpy() for sample in samples])
+    finish_onnx(path, 0)  # checks it
     assert path.stat().st_size < share * exported.stat().st_size
     proof = prove(inferencer, read('onnx', path), samples, swaps)
     assert proof.detections and proof.scores < 0.05

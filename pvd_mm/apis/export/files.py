@@ -150,6 +150,8 @@ def to_float16(path: Path, operators: Sequence[str] | None) -> None:
         options['op_block_list'] = sorted(kinds.difference(operators))
     file.convert_float_to_float16(keep_io_types=True, **options)
     file.topological_sort()
+    # the conversion leaves wrong types behind casts; they follow from the operators
+    del file.model.graph.value_info[:]
     onnx.save(file.model, path)
 
 
