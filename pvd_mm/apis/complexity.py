@@ -91,8 +91,11 @@ def _run(model: nn.Module, images: torch.Tensor) -> None:
 
 
 def run_mask_branch(
-    roi_head: nn.Module, maps: Sequence[torch.Tensor], rois: torch.Tensor
-) -> None:
+    roi_head: nn.Module,
+    maps: Sequence[torch.Tensor],
+    rois: torch.Tensor,
+    labels: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The mask branch of a detector of mmdet, as at test time: there the box
     branch has found the labels, for a mask branch that takes them.
 
@@ -100,11 +103,17 @@ def run_mask_branch(
         roi_head (nn.Module): A ``StandardRoIHead`` with masks.
         maps (Sequence[Tensor]): What ``extract_feat`` of its detector returns.
         rois (Tensor): (R, 5), as mmdet's ``bbox2roi`` makes them.
+        labels (Tensor, optional): (R,). Defaults to None: the first class.
+
+    Returns:
+        Tensor: Masks before the sigmoid, (R, 1, n, n) or (R, classes, n, n).
     """
     arguments = {}
     if 'labels' in inspect.signature(roi_head._mask_forward).parameters:
-        arguments['labels'] = rois.new_zeros(len(rois), dtype=torch.long)
-    roi_head._mask_forward(maps, rois, **arguments)
+        if labels is None:
+            labels = rois.new_zeros(len(rois), dtype=torch.long)
+        arguments['labels'] = labels
+    return roi_head._mask_forward(maps, rois, **arguments)['mask_preds']
 
 
 def _even_rois(size: tuple[int, int], number: int, like: torch.Tensor) -> torch.Tensor:

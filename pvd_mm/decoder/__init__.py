@@ -7,7 +7,7 @@ from pvd_mm.ops import DynamicDeconv2dPack
 
 from .association import PixelAssociation
 from .complexity import register_op
-from .config import decoder_config, refuse_decoder_arguments
+from .config import decoder_config, refuse_arguments, refuse_decoder_arguments
 from .intermediate_maps import IntermediateMaps
 from .layers import ConcatConv
 from .step import DecodingStep
@@ -28,5 +28,6 @@ __all__ = [
     'PixelAssociation',
     'PixelVotingDecoder',
     'decoder_config',
+    'refuse_arguments',
     'refuse_decoder_arguments',
 ]

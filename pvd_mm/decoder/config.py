@@ -109,3 +109,14 @@ def refuse_decoder_arguments(
         'write\n'
         f'    decoder=dict({written({**(decoder or {}), **moved})})'
     )
+
+
+def refuse_arguments(head: str, given: dict, decoder: dict | None) -> None:
+    """Refuse what is not in a head's signature, see :func:`refuse_decoder_arguments`.
+
+    Raises:
+        TypeError: If there is any.
+    """
+    refuse_decoder_arguments(head, given, decoder)
+    if given:
+        raise TypeError(f'{head} got unexpected arguments: {", ".join(given)}')

@@ -13,7 +13,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
+from pvd_mm.decoder import decoder_config, refuse_arguments
 from pvd_mm.ops.checks import check_choice, check_integer, check_not_negative
 from pvd_mm.ops.standard_operators import are_wanted
 from pvd_mm.ops.tracing import sizes_of
@@ -159,11 +159,7 @@ class PVDMaskHead(FCNMaskHead):
         init_cfg: dict | None = None,
         **kwargs,
     ) -> None:
-        refuse_decoder_arguments(type(self).__name__, kwargs, decoder)
-        if kwargs:
-            raise TypeError(
-                f'{type(self).__name__} got unexpected arguments: {", ".join(kwargs)}'
-            )
+        refuse_arguments(type(self).__name__, kwargs, decoder)
         roi_feat_size = square_side('roi_feat_size', roi_feat_size)
         mask_size = square_side('mask_size', mask_size)
         if channels is not None:
@@ -368,7 +364,8 @@ class PVDMaskHead(FCNMaskHead):
         if not isinstance(maps, ImageFeatures):
             images = self.image_features(maps, roi_maps is not None)
         if roi_maps is not None:
-            self._check_widths(images.maps, roi_maps[1])
+            whose = "the backbone's maps and that of the RoI"
+            self._check_widths([*images.maps, roi_maps[1]], self.top + 1, whose)
         dtype = torch.promote_types(primary.dtype, torch.float)
         if self.channels is not None:
             primary = self.embed(primary)
@@ -419,8 +416,9 @@ class PVDMaskHead(FCNMaskHead):
         Raises:
             ValueError: If the maps don't fit ``in_channels``.
         """
-        maps = maps[-(self.top + 1 - inside) :]
-        self._check_widths(maps, inside)
+        number = self.top + 1 - inside
+        maps = maps[-number:]
+        self._check_widths(maps, number, "the backbone's maps")
         steps = self.decoder.contexts(maps[1:])
         widths = [int(context.size(1)) for context in steps]
         if self.votes_from == 'image':
@@ -430,19 +428,14 @@ class PVDMaskHead(FCNMaskHead):
             steps = [torch.cat(pair, 1) for pair in parts]
         return ImageFeatures(maps, steps, widths)
 
-    def _check_widths(self, maps: Sequence[Tensor], inside: bool | Tensor) -> None:
-        """Do the image's maps fit, and that of the RoI where it is given?"""
-        expected, of_roi = list(self.decoder.in_channels), ''
+    def _check_widths(self, maps: Sequence[Tensor], number: int, whose: str) -> None:
+        """Are these the first so many maps?"""
+        expected = list(self.decoder.in_channels)
         given = [z.size(1) for z in maps]
-        if isinstance(inside, Tensor):
-            given.append(inside.size(1))
-            of_roi = ' and that of the RoI'
-        elif inside:
-            expected.pop()
-        if given != expected:
+        if given != expected[:number]:
             raise ValueError(
-                f'in_channels={list(self.decoder.in_channels)} does not fit '
-                f"the backbone's maps{of_roi}, which have {given} channels"
+                f'in_channels={expected} does not fit {whose}, which have {given} '
+                'channels'
             )
 
     def _crop(self, x: Tensor, rois: Tensor, level: int, side: int) -> Tensor:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from mmdet.evaluation.functional import INSTANCE_OFFSET
 
+from pvd_mm.utils.coco import box_of
 from pvd_mm.utils.errors import LabelError, some
 
 VOID = 0
@@ -118,14 +119,12 @@ def segments_info(
     entries = []
     for segment in segments:
         mask = ids == segment.id
-        rows, columns = (np.flatnonzero(mask.any(axis)).tolist() for axis in (1, 0))
-        left, top = columns[0], rows[0]
         entries.append(
             dict(
                 id=segment.id,
                 category_id=category_of(segment.label),
                 area=int(mask.sum()),
-                bbox=[left, top, columns[-1] - left + 1, rows[-1] - top + 1],
+                bbox=box_of(mask),
                 iscrowd=0,
             )
         )

@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
-from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
+from pvd_mm.decoder import decoder_config, refuse_arguments
 from pvd_mm.instance import FeatureMaps
 from pvd_mm.ops.checks import check_integer
 
@@ -66,11 +66,7 @@ class PVDSemanticHead(BaseSemanticHead):
         init_cfg: dict | None = None,
         **kwargs,
     ) -> None:
-        refuse_decoder_arguments(type(self).__name__, kwargs, decoder)
-        if kwargs:
-            raise TypeError(
-                f'{type(self).__name__} got unexpected arguments: {", ".join(kwargs)}'
-            )
+        refuse_arguments(type(self).__name__, kwargs, decoder)
         check_integer('num_things_classes', num_things_classes, 1)
         check_integer('num_stuff_classes', num_stuff_classes, 1)
         things = 1 if merge_things else num_things_classes

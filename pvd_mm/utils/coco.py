@@ -8,6 +8,8 @@ not of its format is left as it is.
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 _WHOLE = {
     'images': ('id', 'height', 'width'),
     'categories': ('id',),
@@ -18,6 +20,14 @@ _WHOLE = {
 def is_polygon(values: Any) -> bool:
     """Whether mmdet takes a polygon: of three points or more, all of them whole."""
     return len(values) >= 6 and len(values) % 2 == 0
+
+
+def box_of(mask: np.ndarray) -> list[int]:
+    """COCO's ``bbox`` of a bool mask (H, W) with a pixel in it at least: left, top,
+    width, height."""
+    rows, columns = (np.flatnonzero(mask.any(axis)).tolist() for axis in (1, 0))
+    left, top = columns[0], rows[0]
+    return [left, top, columns[-1] - left + 1, rows[-1] - top + 1]
 
 
 def fill_in(data: Any) -> None:

@@ -8,8 +8,19 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.utils import set_random_seed
+from torch import nn
 
 from pvd_mm.apis.complexity import count_macs, count_params
+
+
+def random_model(cfg: Config) -> nn.Module:
+    """The model of a config with random weights, the same at each call."""
+    set_random_seed(0)
+    init_default_scope(cfg.default_scope)
+    model = cfg.model.copy()
+    model.pop('pretrained', None)
+    # a process of its own needs no SyncBN, nor does a CPU take it
+    return revert_sync_batchnorm(MODELS.build(model))
 
 
 class ModelBenchmark(ABC):
@@ -46,13 +57,7 @@ class ModelBenchmark(ABC):
 
     def load(self) -> None:
         """Build the model, its optimizer and its data."""
-        set_random_seed(0)
-        init_default_scope(self.cfg.default_scope)
-        cfg = self.cfg.model.copy()
-        cfg.pop('pretrained', None)
-        self.model = MODELS.build(cfg)
-        # a process of its own needs no SyncBN, nor does a CPU take it
-        self.model = revert_sync_batchnorm(self.model).to(self.device)
+        self.model = random_model(self.cfg).to(self.device)
         if 'train' in self.kinds:
             wrapper = self.cfg.optim_wrapper.copy()
             self.optimizer = build_optim_wrapper(self.model, wrapper)

@@ -24,9 +24,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner.utils import set_random_seed
 from torch import nn
 
 from pvd_mm import register_all_modules
@@ -40,6 +37,8 @@ from pvd_mm.utils.errors import UserError
 from pvd_mm.utils.files import make_folder, write_text
 from pvd_mm.utils.markdown import markdown_table
 from pvd_mm.utils.timing import take_turns
+
+from .base import random_model
 
 PROGRESS = 'progress.json'
 
@@ -241,9 +240,7 @@ def _export(candidate: Candidate, stem: Path, about: dict) -> None:
         end: str(stem.with_suffix(end)) for end in ('.py', '.pth', '.png', '.onnx')
     }
     cfg.dump(files['.py'])
-    set_random_seed(0)
-    init_default_scope('mmseg')
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model = random_model(cfg)
     _settle(model)
     torch.save(dict(meta={}, state_dict=model.state_dict()), files['.pth'])
     cv2.imwrite(files['.png'], np.random.randint(0, 256, (*_SMALL, 3), np.uint8))

@@ -12,11 +12,7 @@ from pvd_mm.utils.config_types import type_name
 from pvd_mm.utils.dataset_classes import leaves
 from pvd_mm.utils.errors import LabelError, UserError
 from pvd_mm.visualization.grid import Cell
-from pvd_mm.visualization.painters import (
-    IGNORED,
-    InstancePainter,
-    LabelPainter,
-)
+from pvd_mm.visualization.painters import IGNORED, InstancePainter, LabelPainter
 
 from .matching import Match, detections_of, match, truth_of
 

@@ -196,9 +196,9 @@ def detectors_table(records: Sequence[dict]) -> str:
     ]
     rows = []
     for name in configs_of(about):
-        base = name.removeprefix('pvd-').replace('-literal', '')
         if not name.startswith('pvd-'):
             continue
+        base = name.removeprefix('pvd-').replace('-literal', '')
         side = Config.fromfile(find_shipped(name)).model.train_cfg.rcnn.mask_size
         label = f'`{name}`' + (", the paper's" if name in _of_the_paper(about) else '')
         counts = [

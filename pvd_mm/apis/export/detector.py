@@ -10,7 +10,6 @@ every file (:mod:`.detector_proof`).
 Shape shorthand: N anchors, P proposals, C classes, K detections, n side of a mask.
 """
 
-import inspect
 import json
 from collections.abc import Sequence
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from pvd_mm.utils.config_types import dataset_configs, type_name
 from pvd_mm.utils.errors import UsageError
 
+from ..complexity import run_mask_branch
 from .detector_operators import highest, nms, recording, translations
 from .detector_proof import prove
 from .whole_model import WholeModel
@@ -147,12 +147,8 @@ class WholeDetector(WholeModel):
 
     def _masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
         """Masks (K, n, n) of detections, of their labels."""
-        roi_head = self.model.roi_head
         labels = F.pad(labels, (0, 1))
-        options = {}
-        if 'labels' in inspect.signature(roi_head._mask_forward).parameters:
-            options['labels'] = labels  # of PVDRoIHead
-        masks = roi_head._mask_forward(maps, _rois(boxes), **options)['mask_preds']
+        masks = run_mask_branch(self.model.roi_head, maps, _rois(boxes), labels)
         if masks.size(1) > 1:
             masks = masks[torch.arange(masks.size(0)), labels][:, None]
         return masks[:-1, 0].sigmoid()

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pvd_mm.utils.coco import box_of
 from pvd_mm.utils.files import write_text
 
 from ..folder import SampleFolder, check_scene, write_png
@@ -163,8 +164,6 @@ def make_shapes_sample(
 
 
 def _annotation(drawn: SceneObject, image_id: int, place: int) -> dict:
-    rows = np.flatnonzero(drawn.visible.any(1)).tolist()
-    columns = np.flatnonzero(drawn.visible.any(0)).tolist()
     outline = None if drawn.crowd else mask_outline(drawn.visible)
     return dict(
         id=image_id * _IDS_PER_IMAGE + place,
@@ -172,12 +171,9 @@ def _annotation(drawn: SceneObject, image_id: int, place: int) -> dict:
         category_id=CLASSES.index(drawn.category) + 1,
         segmentation=mask_runs(drawn.visible) if outline is None else [outline],
         area=int(drawn.visible.sum()),
-        bbox=[
-            columns[0], rows[0],
-            columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1,
-        ],
+        bbox=box_of(drawn.visible),
         iscrowd=int(drawn.crowd),
-    )  # fmt: skip
+    )
 
 
 def _ann_file(out: str | os.PathLike, split: str) -> Path:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pvd_mm.utils.coco import box_of
 from pvd_mm.utils.files import write_text
 
 from ..folder import SampleFolder, write_png
@@ -149,14 +150,12 @@ def _segments(ids: np.ndarray) -> list[dict]:
     segments = []
     for i in np.unique(ids[ids > 0]).tolist():
         mask = ids == i
-        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-        left, top = int(columns[0]), int(rows[0])
         segments.append(
             dict(
                 id=i,
                 category_id=i if i < 1000 else i // 1000,
                 area=int(mask.sum()),
-                bbox=[left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1],
+                bbox=box_of(mask),
                 iscrowd=int(i in _THING_IDS),
             )
         )
