@@ -4,7 +4,6 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from pvd_mm.ops import upsampling_kernel
 from pvd_mm.ops.checks import check_choice, check_kernel, check_odd
 from pvd_mm.ops.tracing import sizes_of
 
-from .layers import ConcatConv
+from .layers import CONV_1X1, ConcatConv, conv2d
 from .sizes import match_size
 
 VOTE_NORMS = ('none', 'softmax', 'sigmoid', 'tanh')
@@ -35,7 +34,7 @@ class _ConvOfFine(ConvModule):
         # one crashes on a CPU with torch 2.13, few channels, channels_last.
         if self.conv.kernel_size == (1, 1):
             x, stride = x[..., ::stride, ::stride], 1
-        x = F.conv2d(x, self.conv.weight, self.conv.bias, stride, self.conv.padding)
+        x = conv2d(x, self.conv.weight, self.conv.bias, stride, self.conv.padding)
         x = match_size(x, size)
         if self.with_norm:
             x = self.norm(x)
@@ -121,7 +120,9 @@ class PixelAssociation(BaseModule):
             padding=vote_conv_size // 2,
             **norm_and_act,
         )
-        self.conv_out = ConvModule(out_channels, widths[1], 1, **norm_and_act)
+        self.conv_out = ConvModule(
+            out_channels, widths[1], 1, conv_cfg=CONV_1X1, **norm_and_act
+        )
         self.conv_votes = ConcatConv(
             widths,
             groups * kernel_size**2,

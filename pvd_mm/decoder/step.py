@@ -18,7 +18,7 @@ from pvd_mm.ops.checks import (
 from pvd_mm.ops.tracing import sizes_of
 
 from .association import RELU, PixelAssociation
-from .layers import ConcatConv
+from .layers import CONV_1X1, ConcatConv
 from .sizes import match_size
 from .upsamplers import UPSAMPLERS
 
@@ -132,6 +132,7 @@ class DecodingStep(BaseModule):
                 fuse_channels,
                 channels,
                 1,
+                conv_cfg=CONV_1X1,
                 norm_cfg=norm_cfg,
                 act_cfg=act_cfg,
                 order=('norm', 'act', 'conv'),

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from pvd_mm.ops.tracing import sizes_of
 
+from .layers import Conv1x1
+
 
 def _check_stride(name: str, stride: int, most: int) -> None:
     if stride > most:
@@ -73,7 +75,7 @@ class CarafeUpsampler(BaseModule):
         super().__init__()
         self.kernel_size = kernel_size
         self.max_stride = max_stride
-        self.compress = nn.Conv2d(channels, compressed_channels, 1)
+        self.compress = Conv1x1(channels, compressed_channels, 1)
         self.encode = nn.Conv2d(
             compressed_channels, (kernel_size * max_stride) ** 2, 3, padding=1
         )
@@ -123,7 +125,7 @@ class DySampleUpsampler(BaseModule):
         super().__init__()
         self.scope = scope
         self.max_stride = max_stride
-        self.offset = nn.Conv2d(channels, 2 * max_stride**2, 1)
+        self.offset = Conv1x1(channels, 2 * max_stride**2, 1)
 
     def init_weights(self) -> None:
         """As in DySample: offsets near zero."""

@@ -11,9 +11,10 @@ from mmcv.ops import roi_align
 from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
-from torch import Tensor, nn
+from torch import Tensor
 
 from pvd_mm.decoder import decoder_config, refuse_arguments
+from pvd_mm.decoder.layers import CONV_1X1, Conv1x1
 from pvd_mm.ops.checks import check_choice, check_integer, check_not_negative
 from pvd_mm.ops.standard_operators import are_wanted
 from pvd_mm.ops.tracing import sizes_of
@@ -33,6 +34,33 @@ def square_side(name: str, value: int | Sequence[int]) -> int:
     if len(sides) not in (1, 2) or sides[0] != sides[-1]:
         raise ValueError(f'{name} must be the side of a square, but got {value}')
     return check_integer(name, sides[0], 1)
+
+
+def _sample_cells(x: Tensor, rois: Tensor, side: int, scale: float) -> Tensor:
+    """RoIAlign with one sample for each cell, (R, C, side, side): on a CPU torch's
+    ``grid_sample`` takes a half to a quarter of the time of mmcv's, forward and
+    backward. Beyond the map, where mmcv's is zero, it goes on with its edge."""
+    centres = (torch.arange(side).to(rois) + 0.5) / side
+    first, last = rois[:, 1:3, None], rois[:, 3:5, None]
+    # both count from the corner of the map: RoIs in pixels, a grid from -1 to 1
+    sizes = rois.new_tensor(x.shape[:1:-1])[:, None]
+    # (R, 2, side)
+    points = (first + (last - first) * centres) * (2 * scale / sizes) - 1
+    columns, rows = points[:, 0, None, :], points[:, 1, :, None]
+    grid = torch.stack(torch.broadcast_tensors(columns, rows), -1)
+    crops, order = [], []
+    for image in range(len(x)):
+        (where,) = torch.nonzero(rois[:, 0] == image, as_tuple=True)
+        if len(where):
+            own = grid[where].flatten(0, 1)[None]
+            y = F.grid_sample(
+                x[image, None], own, padding_mode='border', align_corners=False
+            )
+            crops.append(y[0].unflatten(1, (-1, side)).transpose(0, 1))
+            order.append(where)
+    if len(crops) == 1:
+        return crops[0]
+    return torch.cat(crops)[torch.cat(order).argsort()]
 
 
 class ImageFeatures(NamedTuple):
@@ -186,8 +214,10 @@ class PVDMaskHead(FCNMaskHead):
         self.conv_logits = None
         masks = 1 if class_agnostic else num_classes
         if channels is not None:
-            self.embed = ConvModule(feature_channels or masks, channels, 1)
-            self.classifier = nn.Conv2d(channels, masks, 1)
+            self.embed = ConvModule(
+                feature_channels or masks, channels, 1, conv_cfg=CONV_1X1
+            )
+            self.classifier = Conv1x1(channels, masks, 1)
         self.channels = channels
         self.feature_channels = feature_channels
         check_choice('votes_from', votes_from, VOTES_FROM)
@@ -372,13 +402,14 @@ class PVDMaskHead(FCNMaskHead):
         inside = []
         if roi_maps is not None:
             primary, *inside = self._decode_inside(primary, roi_maps)
+        sides = sorted(set(self._sides(self.top, self.roi_feat_size[0])), reverse=True)
         if isinstance(starts, int):  # nothing to sort, nothing to copy
             decoded = self._decode(primary, rois, starts, images)
+            masks = self._masks([*decoded, *inside], labels, sides)
         else:
-            decoded = self._decode_by_level(primary.to(dtype), rois, starts, images)
-        sides = sorted(set(self._sides(self.top, self.roi_feat_size[0])), reverse=True)
-        masks = self._at_sides([*decoded, *inside], sides)
-        return [self._logits(y, labels).to(dtype) for y in masks]
+            masks = self._masks_by_level(primary, rois, starts, images, labels)
+            masks += self._masks(inside, labels, sides[len(masks) :])
+        return [mask.to(dtype) for mask in masks]
 
     def _logits(self, decoded: Tensor, labels: Tensor | None) -> Tensor:
         """Masks of decoded maps, (R, C_obj, n, n), of every side."""
@@ -445,15 +476,11 @@ class PVDMaskHead(FCNMaskHead):
         if not are_wanted() and 0 in shape:
             return (0 * x.sum()).expand(shape)
         x = x.to(torch.promote_types(x.dtype, torch.float))  # no bfloat16
-        return roi_align(
-            x,
-            rois.to(x.dtype),
-            (side, side),
-            1 / self.map_strides[level],
-            self.sampling_ratio,
-            'avg',
-            True,
-        )
+        rois, scale = rois.to(x.dtype), 1 / self.map_strides[level]
+        recorded = are_wanted() or torch.jit.is_tracing()
+        if self.sampling_ratio == 1 and x.device.type == 'cpu' and not recorded:
+            return _sample_cells(x, rois, side, scale)
+        return roi_align(x, rois, (side, side), scale, self.sampling_ratio, 'avg', True)
 
     def _decode_inside(
         self, primary: Tensor, roi_maps: Sequence[Tensor]
@@ -468,23 +495,31 @@ class PVDMaskHead(FCNMaskHead):
             last,
         )
 
-    def _decode_by_level(
-        self, primary: Tensor, rois: Tensor, starts: Tensor, images: ImageFeatures
+    def _masks_by_level(
+        self,
+        primary: Tensor,
+        rois: Tensor,
+        starts: Tensor,
+        images: ImageFeatures,
+        labels: Tensor | None,
     ) -> list[Tensor]:
         """Decode RoIs of several start levels; masks of every side."""
         top, side = len(images.maps) - 1, primary.size(-1)
         sides = sorted(set(self._sides(top, side)), reverse=True)
-        decoded = [primary.new_zeros(*primary.shape[:2], side, side) for side in sides]
+        dtype = torch.promote_types(primary.dtype, torch.float)
+        shape = primary.size(0), 1 if self.mask_of_label else self.num_classes
+        results = [primary.new_zeros(*shape, n, n, dtype=dtype) for n in sides]
         # Levels without a RoI are gone through as well: every parameter must
         # get a gradient, in every process.
         for start in range(top + 1):
             where = (starts == start).nonzero().squeeze(1)
             if not are_wanted() and len(where) == 0 and not self.training:
                 continue
-            masks = self._decode(primary[where], rois[where], start, images)
-            for result, part in zip(decoded, self._at_sides(masks, sides)):
-                result[where] = part.to(result.dtype)
-        return decoded
+            decoded = self._decode(primary[where], rois[where], start, images)
+            own = None if labels is None else labels[where]
+            for result, part in zip(results, self._masks(decoded, own, sides)):
+                result[where] = part.to(dtype)
+        return results
 
     def _decode(
         self, primary: Tensor, rois: Tensor, start: int, images: ImageFeatures
@@ -514,19 +549,24 @@ class PVDMaskHead(FCNMaskHead):
             contexts, votes, primary, (sides[0], sides[0]), first
         )
 
-    def _at_sides(
-        self, decoded: Sequence[Tensor], sides: Sequence[int]
+    def _masks(
+        self, decoded: Sequence[Tensor], labels: Tensor | None, sides: Sequence[int]
     ) -> list[Tensor]:
-        """The masks at these sides: the finest map of a side, or, where
-        decoding ends before, the last one interpolated."""
-        by_side = {}
-        for y in decoded:
-            by_side.setdefault(y.size(-1), y)
-        last = decoded[0]
+        """The masks at these sides: those of the finest map of a side, or, where
+        decoding ends before, the last ones interpolated."""
+        by_side, own = {}, [int(sizes_of(y)[-1]) for y in decoded]
+        for side, y in zip(own, decoded):
+            if side not in by_side:
+                by_side[side] = self._logits(y, labels)
         return [
             by_side[side]
             if side in by_side
-            else F.interpolate(last, (side, side), mode='bilinear', align_corners=False)
+            else F.interpolate(
+                by_side[own[0]],
+                (side, side),
+                mode='bilinear',
+                align_corners=False,
+            )
             for side in sides
         ]
 
@@ -540,8 +580,9 @@ class PVDMaskHead(FCNMaskHead):
         """The losses of :meth:`forward`'s result, or of its finest part.
 
         ``loss_mask`` at the finest side, and with ``coarse_loss_weight``
-        ``loss_mask_7`` and so on at the others, against targets of their own
-        size.
+        ``loss_mask_7`` and so on at the others: there a cell belongs to the
+        object if at least half of its area at the finest side does. Cropping
+        the annotated masks takes long, and is done once.
 
         Raises:
             ValueError: If ``rcnn_train_cfg`` asks for targets of another
@@ -559,18 +600,22 @@ class PVDMaskHead(FCNMaskHead):
         labels = torch.cat([result.pos_gt_labels for result in sampling_results])
         if self.mask_of_label:  # the only one
             labels = torch.zeros_like(labels)
+        finest = self.get_targets(sampling_results, batch_gt_instances, rcnn_train_cfg)
+        soft = rcnn_train_cfg.get('soft_mask_target', False)
         losses = {}
         for masks in mask_preds[: None if self.coarse_loss_weight else 1]:
-            cfg = ConfigDict(rcnn_train_cfg, mask_size=masks.size(-1))
-            targets = self.get_targets(sampling_results, batch_gt_instances, cfg)
+            side = masks.size(-1)
+            targets = finest
+            if side != self.mask_size:
+                cell = side, self.mask_size // side
+                cells = finest.unflatten(2, cell).unflatten(1, cell).mean((2, 4))
+                targets = cells if soft else (cells >= 0.5).to(cells.dtype)
             # without RoIs, a zero that keeps the graph whole
             loss = self.loss_mask(masks, targets, labels) if len(masks) else masks.sum()
             if not losses:
-                finest = targets
                 losses['loss_mask'] = loss
             else:
-                name = f'loss_mask_{masks.size(-1)}'
-                losses[name] = self.coarse_loss_weight * loss
+                losses[f'loss_mask_{side}'] = self.coarse_loss_weight * loss
         return dict(loss_mask=losses, mask_targets=finest)
 
     def get_targets(

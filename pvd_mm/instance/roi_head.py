@@ -66,7 +66,7 @@ class PVDRoIHead(StandardRoIHead):
             start. Defaults to 'source'.
         chunk_size (int): How many RoIs are decoded at a time outside of
             training, so that memory does not grow with their number.
-            Defaults to 32.
+            Defaults to 64.
         **kwargs: Arguments of ``StandardRoIHead``.
 
     Raises:
@@ -81,7 +81,7 @@ class PVDRoIHead(StandardRoIHead):
         *args,
         train_classifier: bool = True,
         start_level: str = 'source',
-        chunk_size: int = 32,
+        chunk_size: int = 64,
         **kwargs,
     ) -> None:
         given = given_arguments(super().__init__, args, kwargs)
@@ -248,6 +248,7 @@ class PVDRoIHead(StandardRoIHead):
         if self.training or recorded or len(rois) <= size:
             masks = decode(slice(None))
         else:
+            size = -(-len(rois) // -(-len(rois) // size))  # all about as large
             chunks = [slice(i, i + size) for i in range(0, len(rois), size)]
             masks = [torch.cat(side) for side in zip(*map(decode, chunks))]
         return dict(mask_preds=masks[0], all_preds=masks)

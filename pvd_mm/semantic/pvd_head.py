@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import ModuleList
 
 from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
+from pvd_mm.decoder.layers import CONV_1X1
 from pvd_mm.decoder.sizes import match_size
 from pvd_mm.ops.checks import check_not_negative
 from pvd_mm.ops.tracing import sizes_of
@@ -104,7 +105,12 @@ class PVDHead(BaseDecodeHead):
             )
         if not self.decodes_logits:
             self.embed = ConvModule(
-                top_channels, channels, 1, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg
+                top_channels,
+                channels,
+                1,
+                conv_cfg=CONV_1X1,
+                norm_cfg=self.norm_cfg,
+                act_cfg=self.act_cfg,
             )
         self.decoder = MODELS.build(
             decoder_config(

@@ -4,18 +4,18 @@ _base_ = './mask-rcnn_r50-c4.py'
 
 model = dict(
     type='PVDMaskRCNN',
-    backbone=dict(type='PVDResNet', out_indices=(0, 1, 2), finest_stride=1),
+    backbone=dict(type='PVDResNet', out_indices=(0, 1, 2), finest_stride=2),
     roi_head=dict(
         type='PVDRoIHead',
         start_level='size',
         mask_head=dict(
             _delete_=True,
             type='PVDMaskHead',
-            in_channels=[3, 64, 64, 256, 512, 1024, 2048],
-            finest_stride=1,
+            in_channels=[64, 64, 256, 512, 1024, 2048],
+            finest_stride=2,
             decoder=dict(
-                strides=[2, 2, 1, 2, 2, 2],
-                vote_channels=[8, 16, 32, 64, 64, 64],  # few where maps are large
+                strides=[2, 1, 2, 2, 2],
+                vote_channels=[16, 32, 64, 64, 64],  # few where maps are large
             ),
             channels=16,
             feature_channels=2048,  # of the shared head
