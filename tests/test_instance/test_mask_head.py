@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmcv.ops import roi_align
+from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import ConfigDict
@@ -687,6 +688,19 @@ def test_losses(channels):
         'loss_mask'
     ]
     assert plain == dict(loss_mask=losses['loss_mask'])
+
+
+def test_targets_are_mmdets():
+    """However many RoIs there are, of whichever image; cropped a few at a time."""
+    head = mask_head(dtype=torch.float)
+    x, y = torch.rand(2, 30) * 40
+    corners = torch.stack([x, y, x + 5 + 20 * torch.rand(30), y + 20], 1)
+    about = torch.randint(0, 2, (30, 2)).float()
+    rows = torch.cat([corners, about], 1).tolist()
+    arguments = *sampled(rows[:19], [], rows[19:]), ConfigDict(mask_size=28)
+    expected = FCNMaskHead.get_targets(head, *arguments)
+    assert expected.shape == (30, 28, 28) and 0 < expected.mean() < 1
+    assert torch.equal(head.get_targets(*arguments), expected)
 
 
 def test_losses_without_positives():

@@ -1,5 +1,6 @@
-# The paper's detector (section 4.3): res5 inside the RoI, then votes from C4, C3
-# or C2 down, by the size of the RoI; masks are decoded 7, 14, 28, 56.
+# The paper's detector (section 4.3): res5 inside the RoI, then votes from C4 or C3
+# down, by the size of the RoI; masks are decoded 7, 14, 28, 56. finest_stride=1
+# (and the image's 3 channels in front) would start small RoIs at C2.
 _base_ = './mask-rcnn_r50-c4.py'
 
 model = dict(
