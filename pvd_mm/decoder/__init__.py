@@ -10,6 +10,7 @@ from .complexity import register_op
 from .config import decoder_config, refuse_arguments, refuse_decoder_arguments
 from .intermediate_maps import IntermediateMaps
 from .layers import ConcatConv
+from .pyramid_context import PyramidContext
 from .step import DecodingStep
 from .voting_decoder import PixelVotingDecoder
 
@@ -27,6 +28,7 @@ __all__ = [
     'IntermediateMaps',
     'PixelAssociation',
     'PixelVotingDecoder',
+    'PyramidContext',
     'decoder_config',
     'refuse_arguments',
     'refuse_decoder_arguments',

@@ -3,13 +3,14 @@
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor
 
 from pvd_mm.ops import upsampling_kernel
 from pvd_mm.ops.tracing import sizes_of
 
-from .sizes import fits_stride
+from .sizes import fits_stride, match_size
 from .step import DecodingStep
 
 
@@ -249,6 +250,27 @@ class PixelVotingDecoder(BaseModule):
             finer = step.decode(contexts[i], decoded[0], votes[i], sizes[i], stride)
             decoded.insert(0, finer)
         return decoded
+
+    def labels_of(self, labels: Tensor, decoded: Sequence[Tensor]) -> list[Tensor]:
+        """Labels for the losses of all decoded maps.
+
+        They are those of single pixels: over the random crops of training that
+        is each class as often as it has pixels, and none is outvoted.
+
+        Args:
+            labels (Tensor): Of the image, (N, 1, H, W), integers.
+            decoded (Sequence[Tensor]): y_0 … y_L.
+
+        Returns:
+            list[Tensor]: (N, 1, H_l, W_l), finest first.
+        """
+        own = F.interpolate(labels.float(), decoded[0].shape[2:], mode='nearest')
+        results = [own]
+        for y, stride in zip(decoded[1:], self.strides_of(decoded)):
+            # those that votes are laid around
+            own = match_size(own[..., ::stride, ::stride], y.shape[2:])
+            results.append(own)
+        return [own.to(labels.dtype) for own in results]
 
     def forward(self, maps: Sequence[Tensor], top: Tensor) -> list[Tensor]:
         """Decode y_L to the size of z_0.

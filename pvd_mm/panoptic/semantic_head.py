@@ -4,15 +4,14 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from mmdet.models.seg_heads.base_semantic_head import BaseSemanticHead
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import Tensor, nn
 
-from pvd_mm.decoder import decoder_config, refuse_arguments
+from pvd_mm.decoder import PyramidContext, decoder_config, refuse_arguments
 from pvd_mm.instance import FeatureMaps
-from pvd_mm.ops.checks import check_integer
+from pvd_mm.ops.checks import check_integer, check_not_negative
 
 _IGNORED = 255
 
@@ -43,6 +42,14 @@ class PVDSemanticHead(BaseSemanticHead):
         num_stuff_classes (int): S. Defaults to 53.
         merge_things (bool): Whether all things are one class, as in Panoptic
             FPN; the masks tell them apart. Defaults to True.
+        context_channels (int, optional): Channels of a
+            :class:`pvd_mm.decoder.PyramidContext` on z_L, of which y_L is made.
+            Defaults to None: y_L is made of z_L.
+        coarse_loss_weight (float): Weight of the losses at the maps before the
+            last, as in :class:`pvd_mm.semantic.PVDHead`; 0 for none. Defaults
+            to 0.
+        norm_cfg (dict, optional): Normalisation in the context module. Defaults
+            to None.
         loss_seg (dict, optional): The loss. Defaults to cross entropy that
             leaves out void, 255.
         decoder (dict, optional): Arguments of the decoder, see
@@ -61,6 +68,9 @@ class PVDSemanticHead(BaseSemanticHead):
         num_things_classes: int = 80,
         num_stuff_classes: int = 53,
         merge_things: bool = True,
+        context_channels: int | None = None,
+        coarse_loss_weight: float = 0.0,
+        norm_cfg: dict | None = None,
         loss_seg: dict | None = None,
         decoder: dict | None = None,
         init_cfg: dict | None = None,
@@ -69,6 +79,7 @@ class PVDSemanticHead(BaseSemanticHead):
         refuse_arguments(type(self).__name__, kwargs, decoder)
         check_integer('num_things_classes', num_things_classes, 1)
         check_integer('num_stuff_classes', num_stuff_classes, 1)
+        check_not_negative('coarse_loss_weight', coarse_loss_weight)
         things = 1 if merge_things else num_things_classes
         super().__init__(
             num_classes=num_stuff_classes + things,
@@ -80,7 +91,14 @@ class PVDSemanticHead(BaseSemanticHead):
         self.num_things_classes = num_things_classes
         self.num_stuff_classes = num_stuff_classes
         self.merge_things = merge_things
-        self.conv_logits = nn.Conv2d(in_channels[-1], self.num_classes, 1)
+        self.coarse_loss_weight = coarse_loss_weight
+        self.pyramid = None
+        if context_channels is not None:
+            check_integer('context_channels', context_channels, 1)
+            self.pyramid = PyramidContext(in_channels[-1], context_channels, norm_cfg)
+        self.conv_logits = nn.Conv2d(
+            context_channels or in_channels[-1], self.num_classes, 1
+        )
         self.decoder = MODELS.build(
             decoder_config(decoder, in_channels, self.num_classes)
         )
@@ -93,12 +111,16 @@ class PVDSemanticHead(BaseSemanticHead):
                 detector has regressed them.
 
         Returns:
-            dict: ``seg_preds``, (N, C, H_0, W_0).
+            dict: ``seg_preds``, y_0, (N, C, H_0, W_0).
 
         Raises:
             TypeError: If the detector does not hand out the backbone's maps.
             ValueError: If these don't fit ``in_channels``.
         """
+        return dict(seg_preds=self._decode(x)[0])
+
+    def _decode(self, x: FeatureMaps) -> list[Tensor]:
+        """Maps to y_0 … y_L."""
         if not isinstance(x, FeatureMaps):
             raise TypeError(
                 "PVDSemanticHead needs the backbone's maps: give the detector "
@@ -113,16 +135,17 @@ class PVDSemanticHead(BaseSemanticHead):
                 f"backbone's maps, which have {given} channels"
             )
         votes = self.decoder.votes(maps) if x.votes is None else x.votes[-steps:]
-        decoded = self.decoder.decode(
+        top = maps[-1] if self.pyramid is None else self.pyramid(maps[-1])
+        return self.decoder.decode(
             self.decoder.contexts(maps[1:]),
             votes,
-            self.conv_logits(maps[-1]),
+            self.conv_logits(top),
             maps[0].shape[2:],
         )
-        return dict(seg_preds=decoded[0])
 
     def loss(self, x: FeatureMaps, batch_data_samples: list[DetDataSample]) -> dict:
-        """The loss against the labels at the pixels of z_0.
+        """The loss against the labels at the pixels of z_0, and with
+        ``coarse_loss_weight`` at those of the coarser maps.
 
         Args:
             x (FeatureMaps): See :meth:`forward`.
@@ -130,18 +153,23 @@ class PVDSemanticHead(BaseSemanticHead):
                 labels from 0 on, then stuff, 255 for void.
 
         Returns:
-            dict[str, Tensor]: ``loss_seg``.
+            dict[str, Tensor]: ``loss_seg``, and ``loss_seg_1`` and so on by level.
         """
-        logits = self(x)['seg_preds']
+        decoded = self._decode(x)
         labels = torch.stack([s.gt_sem_seg.sem_seg for s in batch_data_samples])
-        # labels of single pixels, as Panoptic FPN takes them
-        labels = F.interpolate(labels.float(), logits.shape[2:], mode='nearest')
-        labels = self._own_labels(labels.squeeze(1).long())
-        return dict(
-            loss_seg=self.loss_seg(
+        if not self.coarse_loss_weight:
+            decoded = decoded[:1]
+        own = self.decoder.labels_of(self._own_labels(labels.long()), decoded)
+        losses = {}
+        for level, (logits, labels) in enumerate(zip(decoded, own)):
+            loss = self.loss_seg(
                 logits.permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
             )
-        )
+            if level:
+                losses[f'loss_seg_{level}'] = self.coarse_loss_weight * loss
+            else:
+                losses['loss_seg'] = loss
+        return losses
 
     def _own_labels(self, labels: Tensor) -> Tensor:
         """Labels of the data to those of the head."""

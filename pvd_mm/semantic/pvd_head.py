@@ -4,7 +4,6 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.utils import resize
@@ -13,13 +12,10 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn import ModuleList
 
-from pvd_mm.decoder import decoder_config, refuse_decoder_arguments
+from pvd_mm.decoder import PyramidContext, decoder_config, refuse_decoder_arguments
 from pvd_mm.decoder.layers import CONV_1X1
-from pvd_mm.decoder.sizes import match_size
 from pvd_mm.ops.checks import check_not_negative
 from pvd_mm.ops.tracing import sizes_of
-
-from .pyramid_context import PyramidContext
 
 
 @MODELS.register_module()
@@ -40,8 +36,8 @@ class PVDHead(BaseDecodeHead):
         channels (int, optional): Channels of the decoded map. Defaults to
             None, which decodes class logits, as the paper does.
         context_channels (int, optional): Channels of a
-            :class:`.PyramidContext` on z_L, from which y_L is made. Defaults
-            to None: from z_L itself, as in the paper.
+            :class:`pvd_mm.decoder.PyramidContext` on z_L, from which y_L is made.
+            Defaults to None: from z_L itself, as in the paper.
         coarse_loss_weight (float): Weight of the losses of the coarser
             y_1 … y_L, each against the labels at its own pixels. Defaults to
             0: the finest alone, as in the paper.
@@ -177,14 +173,9 @@ class PVDHead(BaseDecodeHead):
         if not self.coarse_loss_weight:
             return losses
         labels = self._stack_batch_gt(batch_data_samples)
-        # Labels of single pixels: over the random crops of training that
-        # is each class as often as it has pixels, and none is outvoted.
-        own = F.interpolate(labels.float(), decoded[0].shape[2:], mode='nearest')
-        strides = self.decoder.strides_of(decoded)
-        for level, (y, stride) in enumerate(zip(decoded[1:], strides), 1):
-            # those that votes are laid around
-            own = match_size(own[..., ::stride, ::stride], y.shape[2:])
-            coarse = self._losses(self._logits(y), own.to(labels.dtype))
+        maps = list(zip(decoded, self.decoder.labels_of(labels, decoded)))
+        for level, (y, own) in enumerate(maps[1:], 1):
+            coarse = self._losses(self._logits(y), own)
             losses.update(
                 {
                     f'{name}_{level}': self.coarse_loss_weight * loss

@@ -195,7 +195,7 @@ def test_masks_or_labels_alone(name):
     both = set(losses(model, labelled()))
     masks = set(losses(model, without(labelled(), 'labels')))
     labels = set(losses(model, without(labelled(), 'masks')))
-    assert labels == {'loss_seg'} and masks == both - labels
+    assert {loss[:8] for loss in labels} == {'loss_seg'} and masks == both - labels
     with pytest.raises(ValueError, match='no head has annotations'):
         losses(model, without(labelled(), 'masks', 'labels'))
     mixed = labelled()
@@ -210,7 +210,7 @@ def test_models_of_one_task(name):
     heads = dict(rpn_head=None, roi_head=None)
     labels = build(name, **none, **heads)
     result = losses(labels, labelled())
-    assert set(result) == {'loss_seg'}
+    assert {loss[:8] for loss in result} == {'loss_seg'}
     found = predict(labels, labelled())[0]
     assert found.pred_sem_seg.sem_seg.min() >= CLASSES
     assert 'pred_instances' not in found and 'pred_panoptic_seg' not in found

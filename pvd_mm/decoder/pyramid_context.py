@@ -2,12 +2,16 @@
 """Context for the top map."""
 
 import torch
+import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
-from mmseg.models.decode_heads.psp_head import PPM
-from torch import Tensor
+from torch import Tensor, nn
 
-from pvd_mm.decoder.association import RELU
+from pvd_mm.ops.tracing import sizes_of
+
+from .association import RELU
+
+_SCALES = 1, 2, 3, 6
 
 
 class PyramidContext(BaseModule):
@@ -35,19 +39,17 @@ class PyramidContext(BaseModule):
         align_corners: bool = False,
     ) -> None:
         super().__init__()
-        scales = (1, 2, 3, 6)
-        width = max(1, channels // len(scales))
-        self.pool = PPM(
-            scales,
-            in_channels,
-            width,
-            conv_cfg=None,
-            norm_cfg=None,
-            act_cfg=act_cfg,
-            align_corners=align_corners,
+        self.align_corners = align_corners
+        width = max(1, channels // len(_SCALES))
+        self.pool = nn.ModuleList(
+            nn.Sequential(
+                nn.AdaptiveAvgPool2d(scale),
+                ConvModule(in_channels, width, 1, act_cfg=act_cfg),
+            )
+            for scale in _SCALES
         )
         self.join = ConvModule(
-            in_channels + len(scales) * width,
+            in_channels + len(_SCALES) * width,
             channels,
             3,
             padding=1,
@@ -57,4 +59,11 @@ class PyramidContext(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """z_L (N, C_L, H_L, W_L) to (N, channels, H_L, W_L)."""
-        return self.join(torch.cat([x, *self.pool(x)], 1))
+        size = sizes_of(x)[2:]
+        averages = [
+            F.interpolate(
+                pool(x), size, mode='bilinear', align_corners=self.align_corners
+            )
+            for pool in self.pool
+        ]
+        return self.join(torch.cat([x, *averages], 1))
