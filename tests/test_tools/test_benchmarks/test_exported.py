@@ -96,6 +96,24 @@ def test_the_tool_goes_on(run_tool, tmp_path):
     assert 'cannot be gone on with: its sizes are [[33, 64]]' in other
 
 
+@needs_automatic_sizes
+def test_a_file_for_each_size(tmp_path):
+    """Of a model whose maps don't fit at all sizes."""
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(name, reason=f'{name} is not installed')
+    from benchmarks.exported import Candidate, _export, _in_onnxruntime
+
+    about, sizes = {}, [(33, 64), (64, 64)]
+    stem = tmp_path / 'tiny'
+    _export(Candidate('tiny', TINY, fixed=True), stem, sizes, about)
+    names = sorted(path.name for path in tmp_path.glob('*.onnx'))
+    assert names == ['tiny-33x64.onnx', 'tiny-64x64.onnx']
+    assert about['fixed'] and about['difference'] < 1e-3 * about['largest']
+    for size in sizes:
+        (labels,) = _in_onnxruntime(str(stem), size, 1)()
+        assert labels.shape == (1, *size)
+
+
 def test_what_is_refused(run_tool, tmp_path):
     said = run_tool('benchmark_exported', TINY, '--size', 0, 8, ok=False)
     assert '--size must be at least 1' in said
