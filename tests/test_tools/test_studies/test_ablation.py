@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """A grid of trainings: what it says, what is trained, resumed and drawn."""
 
+import dataclasses
 import inspect
 import json
 import subprocess
@@ -191,6 +192,10 @@ def test_tables_and_plots(tmp_path):
         '1.00 (1.00 to 1.00) | 0.25 | 0.25 | 2 | 2 |'
     )
     assert '| DeepLabv3 | not run | not run | - | 0 |' in markdown(grid, [])
+    # pycocotools gives shares
+    shares = dict(result('DeepLabv3'), metrics={'coco/segm_mAP': 0.184})
+    detectors = dataclasses.replace(grid, metrics={'mask AP': 'coco/segm_mAP'})
+    assert '| DeepLabv3 | 18.40 | 1.00' in markdown(detectors, [shares])
     # times of trainings side by side say nothing
     crowded = [dict(one, jobs=2) for one in results]
     assert markdown(grid, crowded).splitlines()[4] == (

@@ -34,8 +34,15 @@ def table(grid: Grid, title: str, results: Sequence[dict]) -> str:
     return markdown_table(['Method', *grid.metrics, *times, 'steps', 'seeds'], rows)
 
 
+def _percent(metrics: dict, key: str) -> float:
+    """pycocotools gives shares, mmseg percent."""
+    return metrics[key] * (100 if key.startswith('coco/') else 1)
+
+
 def _metric(seeds: Sequence[dict], key: str) -> str:
-    values = [result['metrics'][key] for result in seeds if key in result['metrics']]
+    values = [
+        _percent(result['metrics'], key) for result in seeds if key in result['metrics']
+    ]
     if not values:
         return 'not run'
     mean = f'{statistics.fmean(values):.2f}'
@@ -99,7 +106,10 @@ def plot(grid: Grid, title: str, results: Sequence[dict], path: str) -> None:
         steps = sorted(
             set.intersection(*({int(step) for step in seed['curve']} for seed in seeds))
         )
-        values = [[seed['curve'][str(step)][key] for seed in seeds] for step in steps]
+        values = [
+            [_percent(seed['curve'][str(step)], key) for seed in seeds]
+            for step in steps
+        ]
         pace = statistics.fmean(seed['seconds'] / seed['steps'] for seed in seeds)
         for ax, scale in zip(axes, (1.0, pace / 60)):
             x = [step * scale for step in steps]
