@@ -62,7 +62,7 @@ def _sample_cells(x: Tensor, rois: Tensor, side: int, scale: float) -> Tensor:
             crops.append(y[0].unflatten(1, (-1, side)).transpose(0, 1))
             order.append(where)
     if len(crops) == 1:
-        return crops[0]
+        return crops[0].contiguous()  # what follows would take its order over
     return torch.cat(crops)[torch.cat(order).argsort()]
 
 
