@@ -1,4 +1,5 @@
-# For the shapes sample on a CPU, see mask-rcnn_r18-c4-c32.py.
+# For the shapes sample on a CPU, see mask-rcnn_r18-c4-c32.py. Votes that move eight
+# times as fast suit a short training with AdamW.
 _base_ = './mask-rcnn_r18-c4-c32.py'
 
 model = dict(
@@ -15,6 +16,7 @@ model = dict(
             decoder=dict(
                 strides=[2, 2, 1, 2, 2, 2],
                 vote_channels=[16, 16, 32, 64, 64, 64],  # few where maps are large
+                vote_gain=8.0,
             ),
             channels=16,
             feature_channels=256,  # of the shared head
