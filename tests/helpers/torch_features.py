@@ -17,6 +17,12 @@ def _needs(there: bool, what: str):
     )
 
 
+def skip_module(mark) -> None:
+    """Skip a file of tests that a torch without it cannot even import."""
+    if mark.mark.args[0]:
+        pytest.skip(mark.mark.kwargs['reason'], allow_module_level=True)
+
+
 def _casts_to_half_on_a_cpu() -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')

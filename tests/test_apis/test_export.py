@@ -10,7 +10,7 @@ import torch
 
 from helpers.commands import ROOT, python
 from helpers.torch_features import needs_automatic_sizes
-from helpers.untrained import SEGMENTOR, make
+from helpers.untrained import DETECTOR, SEGMENTOR, make
 from pvd_mm.apis import export as exporting
 from pvd_mm.apis.export import export
 from pvd_mm.apis.inferencers import load_inferencer
@@ -231,6 +231,19 @@ def test_an_older_torch(segmentor_files, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, 'exports_any_size', lambda: False)
     with pytest.raises(UserError, match=r"'onnx' needs torch 2\.6 or newer"):
         export(*segmentor_files, str(tmp_path / 'x.onnx'))
+
+
+@pytest.mark.parametrize('format, end', [('pt2', 'pt2'), ('torchscript', 'pt')])
+def test_detectors_are_onnx_alone(format, end, shapes, tmp_path, monkeypatch):
+    pytest.importorskip('mmdet', reason='mmdet is not installed')
+    monkeypatch.setattr(exporting, 'exports_any_size', lambda: True)
+    base = 'pvd_mask_rcnn/pvd-mask-rcnn_r18-c4-c32_1xb4-600_shapes-192x256.py'
+    text = DETECTOR.format(base=base, root=str(shapes))
+    files = make(tmp_path, 'detector', text)
+    out = tmp_path / f'x.{end}'
+    with pytest.raises(UserError, match=f"format '{format}' is for segmentors"):
+        export(files.config, files.checkpoint, str(out), format=format)
+    assert not out.exists()
 
 
 def test_missing_package(segmentor_files, tmp_path, monkeypatch):

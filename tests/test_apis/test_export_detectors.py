@@ -13,7 +13,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from helpers.commands import ROOT, python
-from helpers.torch_features import needs_automatic_sizes
+from helpers.torch_features import needs_automatic_sizes, skip_module
 from helpers.untrained import DETECTOR, Trained, make
 from pvd_mm.apis import export as exporting
 from pvd_mm.apis.export import export
@@ -23,6 +23,7 @@ from pvd_mm.apis.inferencers import load_inferencer
 from pvd_mm.utils.errors import UserError
 
 pytest.importorskip('mmdet', reason='mmdet is not installed')
+skip_module(needs_automatic_sizes)
 onnx = pytest.importorskip('onnx', reason='onnx is not installed')
 ort = pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
 pytest.importorskip('onnxscript', reason='onnxscript is not installed')
@@ -35,8 +36,6 @@ from helpers import small_detectors as small  # noqa: E402
 from pvd_mm.apis.export.detector import WholeDetector  # noqa: E402
 from pvd_mm.apis.export.detector_operators import translations  # noqa: E402
 from pvd_mm.apis.export.detector_proof import prove  # noqa: E402
-
-pytestmark = needs_automatic_sizes
 
 NAMES = [name for name in small.HEADS if 'panoptic' not in name]
 SIZES = ((96, 128), (97, 131), (33, 250))
@@ -342,7 +341,6 @@ def test_nothing_found_is_no_proof(exported, inferencer):
 @pytest.mark.parametrize(
     'options, message',
     [
-        (dict(format='pt2', out='x.pt2'), r"format 'pt2' is for segmentors"),
         (dict(output='scores'), r"output 'scores' is of segmentors"),
         (dict(opset=17), r'opset is 17; expected 18 or more'),
     ],

@@ -113,13 +113,13 @@ def export(
     inferencer = load_inferencer(config, checkpoint, device='cpu')
     if agreement is None:
         agreement = AGREEMENTS[inferencer.scope][precision]
-    task = importlib.import_module(_MODULES[inferencer.scope], __name__)
-    module = task.wrap(inferencer, output)
-    if format not in module.formats:
+    if format != 'onnx' and inferencer.scope != 'mmseg':
         raise UsageError(
             f"format '{format}' is for segmentors; detectors have operators that only "
             'ONNX has: RoIAlign and NMS.'
         )
+    task = importlib.import_module(_MODULES[inferencer.scope], __name__)
+    module = task.wrap(inferencer, output)
     samples = list(load_samples(inferencer, images, number, size))
     calibration = calibration_images(inferencer, size) if precision == 'int8' else []
     swaps = swaps_channels(inferencer)

@@ -51,7 +51,6 @@ class WholeDetector(WholeModel):
 
     sides = {2: 'height', 3: 'width'}
     first_side = 'detections'
-    formats = ('onnx',)
     half_operators = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul', 'MaxPool', 'Relu')
     recording = staticmethod(recording)
     translations = staticmethod(translations)

@@ -12,7 +12,6 @@ class WholeModel(nn.Module):
     =============== =============================================================
     attribute       what
     =============== =============================================================
-    formats         those that it can be written in
     sides           name of a free side, by dimension of the image (N, 3, H, W)
     first_side      name of the first side of what it returns
     output_names    names of what it returns
@@ -28,7 +27,6 @@ class WholeModel(nn.Module):
         model (nn.Module): The trained model.
     """
 
-    formats = ('onnx', 'pt2', 'torchscript')
     sides: dict[int, str]
     first_side: str
     output_names: list[str]
