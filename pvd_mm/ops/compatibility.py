@@ -6,6 +6,10 @@ The private ones are short cuts. Where torch no longer has the name, the op goes
 through torch's public machinery: slower, with the same results.
 """
 
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import _C, Tensor
 from torch.autograd import forward_ad
@@ -121,6 +125,29 @@ def exports_any_size() -> bool:
     from torch import export
 
     return hasattr(getattr(export, 'Dim', None), 'DYNAMIC')
+
+
+@contextmanager
+def pool_without_guards() -> Iterator[None]:
+    """Within it, in all threads, the size that a pooled map gets is computed without
+    asking whether the division has a remainder.
+
+    The answer changes no size, for ``//`` rounds down by itself. But torch 2.9's rule
+    asks, the exported program keeps the answer for its example as a guard, and
+    ``ExportedProgram.module``, which checks guards from torch 2.9 on, then refuses
+    images of other sizes. Unnecessary with torch>=2.13, whose rule does not ask. Where
+    torch no longer has the private name, nothing is replaced.
+    """
+    rules = getattr(torch, '_meta_registrations', None)
+    before = getattr(rules, 'div_rtn', None)
+    if before is None:
+        yield
+        return
+    rules.div_rtn = operator.floordiv
+    try:
+        yield
+    finally:
+        rules.div_rtn = before
 
 
 def register_fake(op, kernel, library: Library) -> None:

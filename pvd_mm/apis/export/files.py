@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pvd_mm.ops.compatibility import pool_without_guards
+
 from .adaptive_pooling import use_matrix_pooling
 from .whole_model import WholeModel
 
@@ -56,7 +58,7 @@ def _program(
     module: WholeModel, example: Tensor, dynamic: bool
 ) -> torch.export.ExportedProgram:
     free = {side: torch.export.Dim.DYNAMIC for side in module.sides}
-    with module.recording(), torch.no_grad():
+    with module.recording(), pool_without_guards(), torch.no_grad():
         return torch.export.export(
             module,
             (example,),
