@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from pvd_mm.ops.compatibility import crop
 from pvd_mm.ops.tracing import sizes_of
 
 from .layers import Conv1x1
@@ -145,7 +146,8 @@ class DySampleUpsampler(BaseModule):
         height, width = size
         # places of a large map are more than half precision tells apart
         dtype = torch.promote_types(kernels.dtype, torch.float32)
-        offsets = self.scope * _pixel_shuffle(kernels, stride)[..., :height, :width]
+        offsets = _pixel_shuffle(kernels, stride)
+        offsets = self.scope * crop(offsets, height, width)
         x, y = offsets.to(dtype).unbind(1)
         # pixel i of M is from i to i + 1
         x = x + (torch.arange(width, device=x.device) + 0.5) / stride

@@ -150,6 +150,19 @@ def pool_without_guards() -> Iterator[None]:
         rules.div_rtn = before
 
 
+def crop(x: Tensor, height: int, width: int) -> Tensor:
+    """The first rows and columns of maps (N, C, H, W).
+
+    torch 2.9's shape rules ask of a slice whether it is contiguous. Where it is the
+    whole map in the example, the exported program is then for maps alone that are not
+    cropped. A selection is a map of its own. Unnecessary with torch>=2.13.
+    """
+    if not is_compiling():
+        return x[..., :height, :width]
+    rows = torch.arange(height, device=x.device)
+    return x.index_select(2, rows).index_select(3, torch.arange(width, device=x.device))
+
+
 def register_fake(op, kernel, library: Library) -> None:
     """Say which shapes and dtypes an operator gives.
 
