@@ -51,7 +51,7 @@ def _as_product(x: Tensor) -> bool:
     return (
         not (torch.jit.is_tracing() or are_wanted() or is_compiling())
         and x.device.type == 'cpu'
-        and x.dtype in (torch.float, torch.double)  # bfloat16: mkldnn's is faster
+        and x.dtype in (torch.float, torch.double)
         and (x.size(1) == 1 or x.stride(1) != 1)  # not channels_last
     )
 
