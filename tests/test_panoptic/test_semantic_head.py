@@ -9,7 +9,6 @@ from mmdet.structures import DetDataSample
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 
-from pvd_mm.decoder import PixelVotingDecoder
 from pvd_mm.instance import FeatureMaps
 from pvd_mm.panoptic import PVDSemanticHead
 
@@ -53,9 +52,8 @@ def samples():
 def test_context_is_what_the_top_is_made_of(maps):
     model = head(context_channels=8)
     assert model.conv_logits.in_channels == 8
-    decoder: PixelVotingDecoder = model.decoder
     top = model.conv_logits(model.pyramid(maps.encoder[-1]))
-    expected = decoder(maps.encoder, top)[0]
+    expected = model.decoder(maps.encoder, top)[0]
     torch.testing.assert_close(model(maps)['seg_preds'], expected)
 
 
