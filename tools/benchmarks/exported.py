@@ -123,8 +123,9 @@ def benchmark(
         dict: ``threads``, ``sizes`` and ``models``, for each its ``name``, ``config``
         and ``problem``, '' where there is none; and as far as it came ``params``,
         ``bytes`` of the file, its ``nodes``, largest ``difference`` from the model and
-        ``largest`` logit, and whether it is ``fixed``, a file for each size; ``operators``, the share of each kind in the time of the
-        file at the first size; and ``runs``: by ``runtime`` and ``size`` the
+        ``largest`` logit, and whether it is ``fixed``, a file for each size;
+        ``operators``, the share of each kind in the time of the file at the first
+        size; and ``runs``: by ``runtime`` and ``size`` the
         ``seconds`` of all rounds, and ``peak_mib``, the memory of a process of its own
         while it runs, weights included and imports not (None but on Linux).
 
