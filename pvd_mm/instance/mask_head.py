@@ -107,8 +107,9 @@ class PVDMaskHead(FCNMaskHead):
     each. So no map here has to have RoIs times classes:
 
     - With ``channels`` an embedding of so many channels is decoded. A 1×1
-      convolution makes it of the RoI's own features (``feature_channels``), or
-      of its class activation. At the sides where masks are asked for one
+      convolution makes it of the RoI's own features (``feature_channels``),
+      after ``num_convs`` of 3×3 that see the RoI as a whole, or of its class
+      activation. At the sides where masks are asked for one
       classifier gives the mask of the RoI's label alone: the
       row of its weights that belongs to the label, or the only one with
       ``class_agnostic``.
@@ -146,6 +147,9 @@ class PVDMaskHead(FCNMaskHead):
         feature_channels (int, optional): Channels of the RoI's features, from
             which ``channels`` are made: those that the box head is given.
             Defaults to None: they are made of the class activation.
+        num_convs (int): 3×3 convolutions of these features before that, as
+            many as ``FCNMaskHead`` has on a grid of four times the cells.
+            Defaults to 0.
         mask_size (int): Side of the decoded mask; this sets the depth.
             RoIs that start so low that z_0 is reached before are
             interpolated. Defaults to 56.
@@ -179,6 +183,7 @@ class PVDMaskHead(FCNMaskHead):
         class_agnostic: bool = False,
         channels: int | None = None,
         feature_channels: int | None = None,
+        num_convs: int = 0,
         mask_size: int = 56,
         roi_feat_size: int = 7,
         finest_stride: int = 4,
@@ -202,10 +207,17 @@ class PVDMaskHead(FCNMaskHead):
                     'feature_channels are those that an embedding is made of: set '
                     f'channels, too, or leave out feature_channels={feature_channels}'
                 )
-        # The contract is FCNMaskHead's, its layers are not.
+        check_integer('num_convs', num_convs, 0)
+        if num_convs and feature_channels is None:
+            raise ValueError(
+                f'num_convs={num_convs} are convolutions of the features: set '
+                'feature_channels, too'
+            )
+        # The contract is FCNMaskHead's; of its layers the first, on the features.
         super().__init__(
-            num_convs=0,
-            in_channels=1,
+            num_convs=num_convs,
+            in_channels=feature_channels or 1,
+            conv_out_channels=feature_channels or 1,
             roi_feat_size=roi_feat_size,
             num_classes=num_classes,
             class_agnostic=class_agnostic,
@@ -400,6 +412,8 @@ class PVDMaskHead(FCNMaskHead):
             whose = "the backbone's maps and that of the RoI"
             self._check_widths([*images.maps, roi_maps[1]], self.top + 1, whose)
         dtype = torch.promote_types(primary.dtype, torch.float)
+        for conv in self.convs:
+            primary = conv(primary)
         if self.channels is not None:
             primary = self.embed(primary)
         inside = []

@@ -71,7 +71,7 @@ HEADS = {
         feature_channels=16,
     ),
     'mask-rcnn_r18-c4': dict(in_channels=64, conv_out_channels=8),
-    'mask-rcnn_r18-fpn': dict(in_channels=16, conv_out_channels=8),
+    'mask-rcnn_r18-fpn': dict(in_channels=16, conv_out_channels=16),
 }
 HEADS['pvd-panoptic_r18-fpn'] = HEADS['pvd-mask-rcnn_r18-fpn']
 HEADS['panoptic-fpn_r18'] = HEADS['mask-rcnn_r18-fpn']
@@ -80,6 +80,7 @@ PVD = ['pvd-mask-rcnn_r18-c4', 'pvd-mask-rcnn_r18-fpn']
 PER_CLASS = {
     'roi_head.mask_head.channels': None,
     'roi_head.mask_head.feature_channels': None,
+    'roi_head.mask_head.num_convs': 0,
 }
 # RoIs that start where their size says; C4 needs maps down to the image for it
 BY_SIZE = {

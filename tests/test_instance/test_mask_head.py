@@ -498,6 +498,8 @@ def test_lower_precision(low, channels):
         (dict(votes_from='images'), "votes_from must be .*'image'.*'images'"),
         (dict(channels=0), 'channels must be .* 0'),
         (dict(feature_channels=9), 'set channels, too, or .* feature_channels=9'),
+        (dict(channels=4, num_convs=2), 'num_convs=2 .* set feature_channels, too'),
+        (dict(num_convs=-1), 'num_convs must be at least 0, but got -1'),
         (dict(coarse_loss_weight=-1), 'coarse_loss_weight must not be negative'),
         (dict(decoder=dict(formulation='exactly')), 'formulation'),
     ],
@@ -517,8 +519,8 @@ def test_an_old_config_is_told_the_new_one():
         'write\n'
         "    decoder=dict(groups=3, strides=[2, 1, 2], norm_cfg={'type': 'BN'})"
     )
-    with pytest.raises(TypeError, match='PVDMaskHead got .* arguments: num_convs, x'):
-        PVDMaskHead([4, 5, 6, 7], num_convs=4, x=1)
+    with pytest.raises(TypeError, match='PVDMaskHead got .* arguments: roi_feat, x'):
+        PVDMaskHead([4, 5, 6, 7], roi_feat=7, x=1)
     with pytest.raises(ValueError, match='decoder must not name channels'):
         PVDMaskHead([4, 5, 6, 7], decoder=dict(channels=3))
 
@@ -618,13 +620,14 @@ DECODED = [
 
 @pytest.mark.parametrize('inside', (False, True))
 @pytest.mark.parametrize('agnostic', (False, True))
-@pytest.mark.parametrize('features', (None, 9))
-def test_an_embedding_is_classified_for_the_label(features, agnostic, inside):
+@pytest.mark.parametrize('features,convs', [(None, 0), (9, 0), (9, 2)])
+def test_an_embedding_is_classified_for_the_label(features, convs, agnostic, inside):
     """The convolutions of all classes, of which the label's is taken."""
     head = mask_head(
         C4 if inside else FPN,
         channels=4,
         feature_channels=features,
+        num_convs=convs,
         class_agnostic=agnostic,
     )
     # what decodes as many classes, by the same votes
@@ -640,7 +643,12 @@ def test_an_embedding_is_classified_for_the_label(features, agnostic, inside):
     width = features or (1 if agnostic else CLASSES)
     primary = torch.randn(4, width, 7, 7, dtype=torch.double)
     found = head(primary, rois, starts, maps, roi_maps, labels)
-    embedded = F.conv2d(primary, head.embed.conv.weight, head.embed.conv.bias).relu()
+    layers = [module.conv for module in (*head.convs, head.embed)]
+    assert [conv.kernel_size for conv in layers] == [(3, 3)] * convs + [(1, 1)]
+    embedded = primary
+    for conv in layers:
+        padding = conv.kernel_size[0] // 2
+        embedded = F.conv2d(embedded, conv.weight, conv.bias, padding=padding).relu()
     decoded = plain(embedded, rois, starts, maps, roi_maps)
     weight, bias = head.classifier.weight, head.classifier.bias
     assert weight.shape == (1 if agnostic else CLASSES, 4, 1, 1)

@@ -57,7 +57,10 @@ SIZES = torch.tensor(
     [
         dict(),
         {'roi_head.mask_head.class_agnostic': True},
-        {'roi_head.mask_head.feature_channels': None},
+        {
+            'roi_head.mask_head.feature_channels': None,
+            'roi_head.mask_head.num_convs': 0,
+        },
         PER_CLASS,
         {**PER_CLASS, 'roi_head.mask_head.votes_from': 'roi'},
         {**PER_CLASS, 'roi_head.mask_head.class_agnostic': True},

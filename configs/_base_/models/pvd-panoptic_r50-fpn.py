@@ -37,6 +37,7 @@ model = dict(
             ),
             channels=16,
             feature_channels=256,  # of the neck
+            num_convs=4,
             sampling_ratio=1,
             coarse_loss_weight=1.0,
             num_classes={{_base_.num_things_classes}},
