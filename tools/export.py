@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Write a trained segmentor or detector to a file that runs without PVD-MM and
+"""Write a trained model to a file that runs without PVD-MM and
 OpenMMLab, and prove on images that the file computes what the model does."""
 
 import argparse

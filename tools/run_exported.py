@@ -1,5 +1,5 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Run a segmentor or detector that tools/export.py has written, and paint the image.
+"""Run a model that tools/export.py has written, and paint the image.
 Needs onnxruntime, numpy and opencv, and nothing of PVD-MM: copy it from here."""
 
 import argparse
@@ -83,16 +83,67 @@ def paint_detections(image, detections, metadata, score_thr):
     return painted
 
 
+def fuse(
+    detections: list, semantic: np.ndarray, metadata: dict
+) -> tuple[np.ndarray, list]:
+    """Boxes in pixels of the image, scores, labels and masks, the highest score first,
+    and labels (H, W) of the semantic head to segments, as mmdet's HeuristicFusionHead.
+
+    Returns:
+        tuple[np.ndarray, list]: Numbers (H, W) of segments, -1 where there is none,
+        and the class of each segment.
+    """
+    options = json.loads(metadata['fusion'])
+    threshold = json.loads(metadata['mask_threshold'])
+    segments, taken, classes = np.full(semantic.shape, -1), semantic < 0, []
+    for box, score, label, mask in zip(*detections):
+        if score < options['score_thr']:
+            continue
+        inside = paste(mask, box, *semantic.shape, threshold)
+        covered = (inside & taken).sum() / max(inside.sum(), 1)
+        if covered > options['mask_overlap'] or not (inside & ~taken).any():
+            continue
+        segments[inside & ~taken] = len(classes)
+        taken |= inside
+        classes.append(int(label))
+    things = options['things']
+    for stuff in range(len(json.loads(metadata['classes'])) - things):
+        inside = ~taken & (semantic == stuff)
+        if inside.sum() >= max(options['stuff_area_limit'], 1):
+            segments[inside] = len(classes)
+            classes.append(things + stuff)
+    return segments, classes
+
+
+def paint_segments(image, segments, classes, metadata):
+    """Segments on an image (H, W, 3), BGR, with their outlines."""
+    palette = json.loads(metadata['palette'])
+    names = json.loads(metadata['classes'])
+    painted = image.copy()
+    for number, label in enumerate(classes):
+        inside = segments == number
+        colour = np.array(palette[label][::-1])
+        painted[inside] = (image[inside] * 0.5 + colour * 0.5).astype(np.uint8)
+        outlines, _ = cv2.findContours(
+            inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+        )
+        cv2.drawContours(painted, outlines, -1, colour.tolist())
+        print(f'{names[label]:20} {100 * inside.mean():6.2f} %')
+    return painted
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('model', help='.onnx file of a detector, or one of labels')
+    parser.add_argument(
+        'model', help='.onnx file of a detector, a panoptic model, or one of labels'
+    )
     parser.add_argument('image')
     parser.add_argument('--out', required=True, help='painted image, .png or .jpg')
     parser.add_argument(
         '--score-thr',
         type=float,
         default=0.3,
-        help='lowest score that is painted (default: 0.3)',
+        help='of a detector, lowest score that is painted (default: 0.3)',
     )
     args = parser.parse_args()
 
@@ -101,14 +152,14 @@ def main() -> None:
     )
     metadata = session.get_modelmeta().custom_metadata_map
     output = metadata.get('output')
-    if output not in ('labels', 'detections'):
-        sys.exit(f'{args.model} gives {output}, not labels or detections')
+    if output not in ('labels', 'detections', 'panoptic'):
+        sys.exit(f'{args.model} gives {output}, not labels, detections or segments')
     image = cv2.imread(args.image, cv2.IMREAD_COLOR)
     if image is None:
         sys.exit(f'{args.image} cannot be read')
 
     given = image
-    if output == 'detections':
+    if output != 'labels':
         options = json.loads(metadata.get('resize', '{}'))
         given = resize(image, session.get_inputs()[0].shape, options)
     # (1, 3, H, W), 0 to 255; OpenCV reads BGR
@@ -121,7 +172,16 @@ def main() -> None:
     else:
         down, across = np.divide(image.shape[:2], given.shape[:2])
         results[0] = results[0] * [across, down, across, down]
-        painted = paint_detections(image, results, metadata, args.score_thr)
+        if output == 'panoptic':
+            semantic = cv2.resize(
+                results.pop().astype(np.int32),
+                image.shape[1::-1],
+                interpolation=cv2.INTER_NEAREST,
+            )
+            segments = fuse(results, semantic, metadata)
+            painted = paint_segments(image, *segments, metadata)
+        else:
+            painted = paint_detections(image, results, metadata, args.score_thr)
     if not cv2.imwrite(args.out, painted):
         sys.exit(f'{args.out} cannot be written')
 

@@ -64,17 +64,20 @@ def export(
     opset: int = LEAST_OPSET,
     force: bool = False,
 ):
-    """Write a trained segmentor or detector to a file, and prove the file.
+    """Write a trained segmentor, detector or panoptic model to a file, and prove the
+    file.
 
     A segmentor's file takes images (N, 3, H, W), float32, 0 to 255, in the channel
     order that its metadata names, and gives labels (N, H, W), or scores or logits
     (N, C, H, W), of the images' size: normalisation and the resizing of the logits are
     in it. A detector's takes one image, (1, 3, H, W), and gives what
-    :meth:`.WholeDetector.forward` returns: normalisation, padding and NMS are in it.
-    A resizing of the image by the config's test pipeline is not, and neither is a
+    :meth:`.WholeDetector.forward` returns, a panoptic model's what
+    :meth:`.WholePanopticModel.forward` returns: normalisation, padding and NMS are in
+    it. A resizing of the image by the config's test pipeline is not, and neither is a
     sliding window: that is the caller's. Metadata: ``classes``, ``palette``,
     ``channel_order``, ``output``, ``config`` and ``pvd_mm``, JSON where it is a list;
-    of a detector also ``resize`` and ``mask_threshold``, JSON.
+    of a detector also ``resize`` and ``mask_threshold``, of a panoptic model
+    ``fusion``, JSON.
 
     Args:
         config (str): Path of a config, or the name of a shipped one.

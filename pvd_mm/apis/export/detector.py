@@ -1,5 +1,6 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
-"""Two-stage detectors of mmdet: from the raw image to boxes and masks.
+"""Two-stage detectors of mmdet, and panoptic models with one: from the raw image to
+boxes and masks, and labels.
 
 The layers, the anchors, the box coders and the branches of the RoI head are those of
 the model. Between them mmdet chooses proposals and detections, and branches by how many
@@ -18,8 +19,10 @@ import torch.nn.functional as F
 from mmdet.models.dense_heads import RPNHead
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 from torch import Tensor, nn
 
+from pvd_mm.panoptic import MultiTaskPanopticFPN
 from pvd_mm.utils.config_types import dataset_configs, type_name
 from pvd_mm.utils.errors import UsageError
 
@@ -28,7 +31,14 @@ from .detector_operators import highest, nms, recording, translations
 from .detector_proof import prove
 from .whole_model import WholeModel
 
-__all__ = ['COMPARED', 'WholeDetector', 'metadata', 'prove', 'wrap']
+__all__ = [
+    'COMPARED',
+    'WholeDetector',
+    'WholePanopticModel',
+    'metadata',
+    'prove',
+    'wrap',
+]
 
 #: What agrees, in a message.
 COMPARED = 'detections'
@@ -71,16 +81,19 @@ class WholeDetector(WholeModel):
             scores (K,), from 0 to 1, and labels (K,) int64. With a mask head masks
             (K, n, n) of the boxes, probabilities.
         """
-        size = image.shape[2:]
+        return self._find(self.model.extract_feat(self._padded(image)), image.shape[2:])
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """What the backbone is given."""
         preprocessor = self.model.data_preprocessor
-        bottom, right = (-side % preprocessor.pad_size_divisor for side in size)
-        maps = self.model.extract_feat(
-            F.pad(
-                self.normalise(image),
-                (0, right, 0, bottom),
-                value=preprocessor.pad_value,
-            )
+        bottom, right = (
+            -side % preprocessor.pad_size_divisor for side in image.shape[2:]
         )
+        image = self.normalise(image)
+        return F.pad(image, (0, right, 0, bottom), value=preprocessor.pad_value)
+
+    def _find(self, maps: Sequence[Tensor], size: Sequence[int]) -> tuple[Tensor, ...]:
+        """What :meth:`forward` returns, of the maps of an image of this size."""
         boxes, scores, labels = self._detect(maps, self._propose(maps, size), size)
         if not self.model.roi_head.with_mask:
             return boxes, scores, labels
@@ -171,16 +184,53 @@ def _suppress(
     return nms(boxes, scores, float(cfg.nms.iou_threshold), float(score_thr), most)
 
 
+class WholePanopticModel(WholeDetector):
+    """A panoptic model from the raw image to its detections and the labels of its
+    semantic head, which ``fuse`` of ``tools/run_exported.py`` joins as mmdet's
+    ``HeuristicFusionHead`` does.
+
+    Args:
+        model (nn.Module): The trained model, a :class:`.MultiTaskPanopticFPN` with
+            all its heads.
+
+    Raises:
+        UsageError: See :class:`.WholeDetector`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        fusion = type(model.panoptic_fusion_head)
+        if fusion is not HeuristicFusionHead or not model.roi_head.with_mask:
+            raise UsageError(
+                'a panoptic model is exported with masks and a HeuristicFusionHead, '
+                f'but this one has a {fusion.__name__}'
+                + ('.' if model.roi_head.with_mask else ' and no mask head.')
+            )
+        self.output_names.append('semantic')
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """As a detector; and labels (H, W), int32: those of stuff, and one behind
+        them for things."""
+        padded = self._padded(image)
+        maps = self.model.extract_feat(padded)
+        height, width = image.shape[2:]
+        meta = dict(batch_input_shape=padded.shape[2:])
+        (logits,) = self.model.semantic_head.predict(maps, [meta])
+        semantic = logits[:, :height, :width].argmax(0).int()
+        return *self._find(maps, (height, width)), semantic
+
+
 def _check_supported(model: nn.Module) -> None:
     names = dict(rpn_head=RPNHead, roi_head=StandardRoIHead)
-    fits = getattr(type(model), 'predict', None) is TwoStageDetector.predict and all(
+    ways = TwoStageDetector.predict, MultiTaskPanopticFPN.predict
+    fits = getattr(type(model), 'predict', None) in ways and all(
         isinstance(getattr(model, name, None), kind) for name, kind in names.items()
     )
     if not fits:
         raise UsageError(
             f'{type(model).__name__} is not among the detectors that can be exported: '
             'two-stage ones with an RPNHead and a StandardRoIHead, such as Mask R-CNN, '
-            'or heads derived of these.'
+            'heads derived of these, and MultiTaskPanopticFPN with these.'
         )
     for part in names:
         cfg = getattr(model, part).test_cfg.get('nms') or {}
@@ -202,13 +252,16 @@ def wrap(inferencer, output: str | None) -> WholeDetector:
     """
     if output is not None:
         raise UsageError(f"output '{output}' is of segmentors; this is a detector.")
-    return WholeDetector(inferencer.model)
+    model = inferencer.model
+    if getattr(model, 'panoptic_fusion_head', None) is not None:
+        return WholePanopticModel(model)
+    return WholeDetector(model)
 
 
 def metadata(inferencer, module: WholeDetector) -> dict[str, str]:
     """Of its file, beside that of every file: ``resize``, the arguments of the test
-    pipeline's ``Resize``, if it has one, and ``mask_threshold``, if there are masks; in
-    JSON."""
+    pipeline's ``Resize``, if it has one, ``mask_threshold``, if there are masks, and
+    ``fusion``, what a panoptic model's fusion head goes by; in JSON."""
     found = dict(output='detections')
     for step in next(dataset_configs(inferencer.cfg.test_dataloader.dataset)).pipeline:
         if type_name(step) == 'Resize':
@@ -217,4 +270,15 @@ def metadata(inferencer, module: WholeDetector) -> dict[str, str]:
     roi_head = inferencer.model.roi_head
     if roi_head.with_mask:
         found['mask_threshold'] = json.dumps(roi_head.test_cfg.mask_thr_binary)
+    if isinstance(module, WholePanopticModel):
+        head, cfg = inferencer.model.panoptic_fusion_head, inferencer.model.test_cfg
+        found['output'] = 'panoptic'
+        found['fusion'] = json.dumps(
+            dict(
+                things=head.num_things_classes,
+                score_thr=cfg.panoptic.get('score_thr', 0.0),
+                mask_overlap=cfg.panoptic.mask_overlap,
+                stuff_area_limit=cfg.panoptic.stuff_area_limit,
+            )
+        )
     return found

@@ -32,23 +32,31 @@ class DetectorProof(NamedTuple):
 
     images: int
     detections: int  # of both together
-    agreement: float  # share of them that are the same in the other
+    same: float  # share of them that are the same in the other
     scores: float  # largest difference, of those with the same box
     boxes: float  # the same, in pixels of the original image
     masks: float | None  # least IoU of the pasted masks
     ap: dict[str, tuple[float, float]]  # of model and file in percent, by kind
+    labels: float | None  # share of a panoptic model's pixels with the same label
+
+    @property
+    def agreement(self) -> float:
+        """The share of what is compared, of the worse of both kinds."""
+        return self.same if self.labels is None else min(self.same, self.labels)
 
     def lines(self) -> list[str]:
         """For a terminal."""
         lines = [
             f'images compared         {self.images}',
-            f'detections that agree   {100 * self.agreement:.2f} % of '
+            f'detections that agree   {100 * self.same:.2f} % of '
             f'{self.detections} of model and file together',
             f'difference of scores    {self.scores:.2g} at most',
             f'difference of boxes     {self.boxes:.2g} pixels at most',
         ]
         if self.masks is not None:
             lines.append(f'masks, pasted           IoU of {self.masks:.4f} at least')
+        if self.labels is not None:
+            lines.append(f'labels that agree       {100 * self.labels:.4f} %')
         for kind, (model, file) in self.ap.items():
             lines.append(
                 f'{kind} AP on these images'.ljust(24)
@@ -76,11 +84,15 @@ def prove(inferencer, run: Run, samples: Sequence[dict], swaps: bool) -> Detecto
     number = same = 0
     scores = boxes = 0.0
     masks = 1.0 if model.roi_head.with_mask else None
+    pixels = []  # whether each has the same label
     for sample in samples:
         outputs = run(raw(sample, swaps).numpy())
         (expected,) = model.test_step(sample)
         wanted = expected.pred_instances
-        got = _pasted(model, outputs, expected.metainfo)
+        got = _pasted(model, outputs[:4], expected.metainfo)
+        if len(outputs) > 4:
+            labels = torch.from_numpy(outputs[4])
+            pixels.append((labels == _semantic(model, sample)).flatten())
         for metric, instances in zip(metrics, (wanted, got)):
             if metric is not None:
                 data = dict(expected.metainfo, pred_instances=instances)
@@ -102,7 +114,9 @@ def prove(inferencer, run: Run, samples: Sequence[dict], swaps: bool) -> Detecto
             'proves nothing; give it --images with objects, or a trained checkpoint.'
         )
     ap = _ap(*metrics, len(samples)) if metrics[0] is not None else {}
-    return DetectorProof(len(samples), number, same / number, scores, boxes, masks, ap)
+    labels = torch.cat(pixels).float().mean().item() if pixels else None
+    found = len(samples), number, same / number, scores, boxes, masks, ap, labels
+    return DetectorProof(*found)
 
 
 def _pasted(model: nn.Module, outputs: Sequence[np.ndarray], meta: dict):
@@ -122,6 +136,16 @@ def _pasted(model: nn.Module, outputs: Sequence[np.ndarray], meta: dict):
         rescale=True,
     )
     return found
+
+
+def _semantic(model: nn.Module, sample: dict) -> Tensor:
+    """Labels (H, W) of a panoptic model's semantic head, of the image as given."""
+    data = model.data_preprocessor(sample)
+    (meta,) = (each.metainfo for each in data['data_samples'])
+    maps = model.extract_feat(data['inputs'])
+    height, width = meta['img_shape']
+    (logits,) = model.semantic_head.predict(maps, [meta])
+    return logits[:, :height, :width].argmax(0)
 
 
 def _pairs(wanted, got):
