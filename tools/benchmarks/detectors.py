@@ -8,6 +8,7 @@ stage runs, but the next one gets boxes that were drawn beforehand.
 
 import copy
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,13 +20,14 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from pvd_mm.apis.complexity import run_mask_branch
+from pvd_mm.utils.errors import UserError
 
 from .base import ModelBenchmark
 
 
 class DetectorBenchmark(ModelBenchmark):
-    """A Mask R-CNN, or a panoptic model of it and a semantic head: images with
-    objects, proposals and RoIs.
+    """A Mask R-CNN, or a panoptic model of it and a semantic head, or of one of them:
+    images with objects, proposals and RoIs.
 
     Args:
         *args: Those of :class:`.ModelBenchmark`.
@@ -47,12 +49,35 @@ class DetectorBenchmark(ModelBenchmark):
         """What mmdet resizes COCO's images to, at most."""
         return (800, 1333)
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether there is a two-stage detector with masks."""
+        return getattr(getattr(self.model, 'roi_head', None), 'with_mask', False)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether there is a semantic head."""
+        return getattr(self.model, 'with_semantic_head', False)
+
     def load_data(self) -> None:
-        """Images, annotations, boxes, and the maps of the first image."""
+        """Images, annotations, boxes, and the maps of the first image.
+
+        Raises:
+            UserError: If the model has not what is measured.
+        """
+        if not self.has_masks and ('mask' in self.kinds or not self.has_labels):
+            raise UserError(
+                f'{self.name} has no mask branch: '
+                + (
+                    'measure with --only forward train'
+                    if self.has_labels
+                    else 'two-stage detectors with masks are measured, and panoptic '
+                    'models'
+                )
+            )
         # not torch's generator: what it gives depends on the model before
         random = torch.Generator().manual_seed(0)
-        head = self.model.roi_head
-        classes = head.bbox_head.num_classes
+        classes = self.model.roi_head.bbox_head.num_classes if self.has_masks else 1
         shape = (self.channels, *self.size)
         images, samples, self.train_proposals = [], [], []
         for _ in range(self.batch_size):
@@ -65,6 +90,8 @@ class DetectorBenchmark(ModelBenchmark):
                     boxes, torch.randint(0, classes, (self.objects,), generator=random)
                 )
             )
+            if not self.has_masks:
+                continue
             count = self.model.train_cfg.rpn_proposal.max_per_img
             near = around(boxes, count // 2, self.size, random)
             far = random_boxes(count - count // 2, self.size, random)
@@ -74,6 +101,8 @@ class DetectorBenchmark(ModelBenchmark):
         )
         self.images, self.samples = data['inputs'], data['data_samples']
         self.metas = [self.samples[0].metainfo]
+        if not self.has_masks:
+            return
         proposals = self.model.test_cfg.rpn.max_per_img
         self.proposals = self._boxes(random_boxes(proposals, self.size, random))
         self.detections = self._boxes(random_boxes(self.rois, self.size, random))
@@ -115,6 +144,11 @@ class DetectorBenchmark(ModelBenchmark):
 
     def title(self) -> str:
         """What the measured passes hold."""
+        if not self.has_masks:
+            return (
+                f'{self.size[0]}×{self.size[1]}; forward: the logits of 1 image; '
+                f'train: a training step, {self.batch_size} image(s)'
+            )
         sampler = self.model.train_cfg.rcnn.sampler
         return (
             f'{self.size[0]}×{self.size[1]}; mask: the mask branch, from the '
@@ -141,21 +175,32 @@ class DetectorBenchmark(ModelBenchmark):
 
     def forward(self) -> None:
         """As the detector's ``predict``, with boxes of ours in between."""
-        model, head = self.model, self.model.roi_head
+        model = self.model
         model.eval()
         with torch.no_grad():
             maps = model.extract_feat(self.images[:1])
-            model.rpn_head.predict(maps, self.samples[:1], rescale=False)
-            head.predict_bbox(maps, self.metas, [self.proposals], head.test_cfg)
-            head.predict_mask(maps, self.metas, [self.detections.clone()], rescale=True)
-            if getattr(model, 'with_semantic_head', False):
+            if self.has_masks:
+                self._find_objects(maps)
+            if self.has_labels:
                 model.semantic_head.predict(maps, self.metas, rescale=True)
+
+    def _find_objects(self, maps: Sequence[Tensor]) -> None:
+        head = self.model.roi_head
+        self.model.rpn_head.predict(maps, self.samples[:1], rescale=False)
+        head.predict_bbox(maps, self.metas, [self.proposals], head.test_cfg)
+        head.predict_mask(maps, self.metas, [self.detections.clone()], rescale=True)
 
     def losses(self) -> dict:
         """As the detector's ``loss``, with proposals of ours: the box
         assigner finds as many objects among them as a trained RPN's has."""
+        maps = self.model.extract_feat(self.images)
+        losses = self._losses_of_objects(maps) if self.has_masks else {}
+        if self.has_labels:
+            losses.update(self.model.semantic_head.loss(maps, self.samples))
+        return losses
+
+    def _losses_of_objects(self, maps: Sequence[Tensor]) -> dict:
         model = self.model
-        maps = model.extract_feat(self.images)
         objects = copy.deepcopy(self.samples)
         for sample in objects:
             sample.gt_instances.labels.zero_()
@@ -165,8 +210,6 @@ class DetectorBenchmark(ModelBenchmark):
         losses = {f'rpn_{name}': loss for name, loss in losses.items()}
         proposals = [boxes.clone() for boxes in self.train_proposals]
         losses.update(model.roi_head.loss(maps, proposals, self.samples))
-        if getattr(model, 'with_semantic_head', False):
-            losses.update(model.semantic_head.loss(maps, self.samples))
         return losses
 
 

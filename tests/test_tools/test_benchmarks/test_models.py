@@ -74,6 +74,30 @@ def test_detectors_get_the_same_boxes_and_positives_enough(detectors):
     assert (best >= 0.5).sum() >= positive
 
 
+def test_a_panoptic_model_of_labels_alone():
+    pytest.importorskip('mmdet')
+    register_all_modules()
+    from benchmarks.models import benchmark, benchmark_class
+    from pvd_mm.utils.errors import UserError
+
+    name = 'pvd-panoptic_r18-fpn-c32_1xb2-600_street-panoptic-192x256'
+    cfg = load_config(name)
+    parts = ('rpn_head', 'roi_head', 'neck', 'panoptic_fusion_head')
+    cfg.model.update(dict.fromkeys(parts))
+    model = benchmark_class('mmdet')(cfg, name, (64, 96), 2, 'cpu')
+    with pytest.raises(UserError, match='no mask branch: .* --only forward train'):
+        benchmark([model], 1, 1, print)
+    model.kinds = ('forward', 'train')
+    (result,) = benchmark([model], 1, 1, print)
+    assert result['forward_s'] > 0 and result['train_s'] > 0
+    assert result['forward_macs'] > 0 and 'mask_macs' not in result
+    plain = load_config('mask-rcnn_r18-c4_1x_coco')
+    plain.model.roi_head.mask_head = None
+    model = benchmark_class('mmdet')(plain, 'plain', (64, 96), 1, 'cpu')
+    with pytest.raises(UserError, match='two-stage detectors with masks are measured'):
+        benchmark([model], 1, 1, print)
+
+
 def test_boxes_are_inside_the_image_and_of_all_sizes():
     pytest.importorskip('mmdet')
     from benchmarks.detectors import around, random_boxes
