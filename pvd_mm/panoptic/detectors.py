@@ -148,7 +148,13 @@ class MultiTaskPanopticFPN(PanopticFPN):
             for sample, found in zip(batch_data_samples, objects):
                 sample.pred_instances = found
         if self.with_semantic_head:
-            logits = self.semantic_head.predict(x, metas, rescale)
+            head = self.semantic_head
+            # all classes, where no fusion head joins things with objects
+            tells_things = not (
+                self.with_panoptic_fusion_head or getattr(head, 'merge_things', True)
+            )
+            predict = head.predict_all if tells_things else head.predict
+            logits = predict(x, metas, rescale)
         if self.with_panoptic_fusion_head:
             least = self.test_cfg.panoptic.get('score_thr', 0.0)
             kept = [found[found.scores >= least] for found in objects]
@@ -156,8 +162,8 @@ class MultiTaskPanopticFPN(PanopticFPN):
             self.add_pred_to_datasample(batch_data_samples, fused)
             labels = [each.sem_seg % INSTANCE_OFFSET for each in fused]
         elif logits is not None:
-            things = self.semantic_head.num_things_classes
-            labels = [each.argmax(0, keepdim=True) + things for each in logits]
+            first = 0 if tells_things else head.num_things_classes
+            labels = [each.argmax(0, keepdim=True) + first for each in logits]
         else:
             return batch_data_samples
         classes = self.semantic_head.num_things_classes

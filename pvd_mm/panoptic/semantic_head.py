@@ -179,6 +179,12 @@ class PVDSemanticHead(BaseSemanticHead):
         own = own.where(own >= 0, own.new_tensor(self.num_stuff_classes))
         return own.where(labels != _IGNORED, labels)
 
+    def predict_all(
+        self, x: FeatureMaps, batch_img_metas: list[dict], rescale: bool = False
+    ) -> list[Tensor]:
+        """As :meth:`predict`, but logits of all C classes, (C, H, W)."""
+        return super().predict(x, batch_img_metas, rescale)
+
     def predict(
         self, x: FeatureMaps, batch_img_metas: list[dict], rescale: bool = False
     ) -> list[Tensor]:
@@ -192,7 +198,7 @@ class PVDSemanticHead(BaseSemanticHead):
         Returns:
             list[Tensor]: (S + 1, H, W), stuff, then the best of the things.
         """
-        logits = super().predict(x, batch_img_metas, rescale)
+        logits = self.predict_all(x, batch_img_metas, rescale)
         if self.merge_things:
             return logits
         things = self.num_things_classes

@@ -229,6 +229,27 @@ def test_models_of_one_task(name):
         build(name, semantic_head=None)
 
 
+def test_labels_alone_tell_things_apart():
+    """Without a fusion head, and with a head that has a class for each."""
+    parts = dict(rpn_head=None, roi_head=None, panoptic_fusion_head=None)
+    head = dict(model_config(PVD).semantic_head, merge_things=False)
+    model = build(PVD, **parts, semantic_head=head).eval()
+    data = labelled()
+    found = predict(model, data)
+    with torch.no_grad():
+        x = model.extract_feat(model.data_preprocessor(data)['inputs'])
+        logits = model.semantic_head(x)['seg_preds']
+    assert logits.size(1) == CLASSES + STUFF
+    for sample, each in zip(found, logits):
+        height, width = sample.img_shape
+        full = torch.nn.functional.interpolate(
+            each[None], sample.batch_input_shape, mode='bilinear'
+        )[..., :height, :width]
+        expected = full.argmax(1)
+        assert torch.equal(sample.pred_sem_seg.sem_seg, expected)
+    assert {int(label) for label in logits.argmax(1).unique()} & set(range(CLASSES))
+
+
 def build(name, **changes):
     """The narrow model with parts taken out."""
     from mmdet.registry import MODELS
