@@ -36,6 +36,21 @@ def python(*arguments, **kwargs):
     return run(sys.executable, *arguments, **kwargs)
 
 
+_NOTHING_ELSE = """
+import runpy, sys
+packages = 'torch torchvision mmengine mmcv mmseg mmdet pvd_mm onnx'
+for name in packages.split():
+    sys.modules[name] = None  # cannot be imported
+runpy.run_path(sys.argv.pop(1), run_name='__main__')
+"""
+
+
+def run_exported(*arguments):
+    """Run ``tools/run_exported.py`` where nothing of ours and OpenMMLab's is."""
+    script = ROOT / 'tools/run_exported.py'
+    return python('-c', _NOTHING_ELSE, script, *arguments, PYTHONPATH='')
+
+
 def tool(name, *arguments, **kwargs):
     """Run a script of ``tools/``."""
     return python(ROOT / 'tools' / f'{name}.py', *arguments, **kwargs)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.commands import ROOT, python
+from helpers.commands import ROOT, python, run_exported
 from helpers.torch_features import needs_automatic_sizes
 from helpers.untrained import DETECTOR, SEGMENTOR, make
 from pvd_mm.apis import export as exporting
@@ -154,20 +154,11 @@ def test_smaller(segmentor_files, labels_file, tmp_path, precision, share):
     assert labels.shape == (2, 50, 70)
 
 
-NOTHING_ELSE = """
-import runpy, sys
-for name in ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmseg', 'pvd_mm', 'onnx'):
-    sys.modules[name] = None  # cannot be imported
-runpy.run_path(sys.argv.pop(1), run_name='__main__')
-"""
-
-
 def test_example_that_runs_a_file(labels_file, model, tmp_path):
     image = random_images((61, 93, 3)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / 'in.png'), image)
-    script = ROOT / 'tools/run_exported.py'
     names = labels_file, tmp_path / 'in.png', '--out', tmp_path / 'out.png'
-    text = python('-c', NOTHING_ELSE, script, *names, PYTHONPATH='')
+    text = run_exported(*names)
     labels = mmseg_labels(model, image[..., ::-1].transpose(2, 0, 1)[None].copy())[0]
     palette = np.array(model.dataset_meta['palette'], np.uint8)
     expected = cv2.addWeighted(image, 0.5, palette[labels][..., ::-1], 0.5, 0)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from helpers.commands import ROOT, python
+from helpers.commands import ROOT, run_exported
 from helpers.torch_features import needs_automatic_sizes, skip_module
 from helpers.untrained import DETECTOR, Trained, make
 from pvd_mm.apis import export as exporting
@@ -262,21 +262,13 @@ def test_images_with_and_without_a_detection(exported, inferencer):
     assert min(numbers) == 0 < max(numbers)
 
 
-NOTHING_ELSE = """
-import runpy, sys
-for name in ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'pvd_mm', 'onnx'):
-    sys.modules[name] = None  # cannot be imported
-runpy.run_path(sys.argv.pop(1), run_name='__main__')
-"""
-
-
 def test_script_paints_detections(exported, inferencer, shapes, tmp_path):
     expected = {
         path: inferencer.predict(str(path)).pred_instances for path in images(shapes)
     }
     path = max(expected, key=lambda path: len(expected[path]))
     names = exported, path, '--out', tmp_path / 'out.png', '--score-thr', 0
-    text = python('-c', NOTHING_ELSE, SCRIPT, *names, PYTHONPATH='')
+    text = run_exported(*names)
     classes = inferencer.model.dataset_meta['classes']
     found = expected[path]
     lines = text.strip().splitlines()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.registry import init_default_scope
 
-from helpers.commands import ROOT, python
+from helpers.commands import ROOT, run_exported
 from helpers.torch_features import needs_automatic_sizes, skip_module
 from helpers.untrained import PANOPTIC, make
 from pvd_mm.apis.export import export
@@ -109,14 +109,6 @@ def test_heads_that_a_file_cannot_have():
         WholePanopticModel(model)
 
 
-NOTHING_ELSE = """
-import runpy, sys
-for name in ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'pvd_mm', 'onnx'):
-    sys.modules[name] = None  # cannot be imported
-runpy.run_path(sys.argv.pop(1), run_name='__main__')
-"""
-
-
 def test_a_file(street_panoptic, tmp_path):
     base = 'pvd_panoptic/pvd-panoptic_r18-fpn-c32_1xb2-600_street-panoptic-192x256.py'
     text = PANOPTIC.format(base=base, root=str(street_panoptic))
@@ -135,7 +127,7 @@ def test_a_file(street_panoptic, tmp_path):
     scene = tmp_path / 'scene.png'
     cv2.imwrite(str(scene), image)
     out = tmp_path / 'out.png'
-    lines = python('-c', NOTHING_ELSE, SCRIPT, path, scene, '--out', out, PYTHONPATH='')
+    lines = run_exported(path, scene, '--out', out)
     inferencer = load_inferencer(*trained, device='cpu')
     told = inferencer.predict(str(scene)).pred_panoptic_seg.sem_seg[0]
     names = inferencer.model.dataset_meta['classes']

@@ -39,7 +39,7 @@ model = dict(
             feature_channels=64,  # of the neck
             num_convs=4,
             sampling_ratio=1,
-            coarse_loss_weight=1.0,
+            coarse_loss_weight=0.3,
             num_classes={{_base_.num_things_classes}},
             loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0),
         ),
