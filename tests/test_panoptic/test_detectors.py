@@ -240,13 +240,13 @@ def test_labels_alone_tell_things_apart():
         x = model.extract_feat(model.data_preprocessor(data)['inputs'])
         logits = model.semantic_head(x)['seg_preds']
     assert logits.size(1) == CLASSES + STUFF
-    for sample, each in zip(found, logits):
-        height, width = sample.img_shape
+    for result, each in zip(found, logits):
+        height, width = result.img_shape
         full = torch.nn.functional.interpolate(
-            each[None], sample.batch_input_shape, mode='bilinear'
+            each[None], result.batch_input_shape, mode='bilinear'
         )[..., :height, :width]
         expected = full.argmax(1)
-        assert torch.equal(sample.pred_sem_seg.sem_seg, expected)
+        assert torch.equal(result.pred_sem_seg.sem_seg, expected)
     assert {int(label) for label in logits.argmax(1).unique()} & set(range(CLASSES))
 
 
