@@ -76,12 +76,16 @@ def model_complexity(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str
 
 
 def _run(model: nn.Module, images: torch.Tensor) -> None:
-    if not hasattr(model, 'roi_head'):
+    labels = getattr(model, 'with_semantic_head', False)  # a panoptic model's
+    objects = hasattr(model, 'roi_head')
+    if not labels and not objects:
         model(images)
         return
     maps = model.extract_feat(images)
-    if getattr(model, 'with_semantic_head', False):  # a panoptic model's
+    if labels:
         model.semantic_head(maps)
+    if not objects:
+        return
     model.rpn_head(maps[: model.rpn_head.prior_generator.num_levels])
     head, limits = model.roi_head, model.test_cfg
     size = images.shape[2:]

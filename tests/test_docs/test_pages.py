@@ -50,7 +50,9 @@ def read_config(source, folder):
     cfg = Config.fromfile(path)
     init_default_scope(cfg.default_scope)
     if cfg.default_scope == 'mmdet':
-        assert MODELS.build(cfg.model).roi_head.with_mask
+        model = MODELS.build(cfg.model)
+        labels = getattr(model, 'with_semantic_head', False)
+        assert labels or model.roi_head.with_mask
         return
     cfg.model.pretrained = None
     with contextlib.redirect_stdout(io.StringIO()):

@@ -18,6 +18,7 @@ from helpers.small_detectors import (
     sample,
     total,
 )
+from pvd_mm.apis.complexity import model_complexity
 from pvd_mm.instance import FeatureMaps
 
 PVD, BASELINE = 'pvd-panoptic_r18-fpn', 'panoptic-fpn_r18'
@@ -221,6 +222,11 @@ def test_models_of_one_task(name):
     assert 'pred_instances' not in found and 'pred_panoptic_seg' not in found
     masks = build(name, **none, semantic_head=None)
     assert 'loss_seg' not in losses(masks, labelled())
+    costs = [
+        model_complexity(model, (3, 64, 96)) for model in (labels, masks, build(name))
+    ]
+    assert costs[0]['macs'] > 0 and costs[1]['macs'] > 0
+    assert max(each['macs'] for each in costs[:2]) < costs[2]['macs']
     found = predict(masks, labelled())[0]
     assert len(found.pred_instances) and 'pred_sem_seg' not in found
     with pytest.raises(ValueError, match='needs a semantic_head, or an rpn_head and'):
