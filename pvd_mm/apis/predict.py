@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from pvd_mm.utils.errors import UserError, some
 from pvd_mm.utils.files import check_out_dir, make_folder, write_text
@@ -83,10 +84,7 @@ def predict(
     names = result_names(paths)
     _spare_images(out, paths, names)
     inferencer = load_inferencer(config, checkpoint, device, scale, slide)
-    kind = _WRITERS[inferencer.scope]
-    if hasattr(inferencer.model, 'panoptic_fusion_head'):
-        kind = _PanopticWriter
-    writer = kind(inferencer, out, score_thr, opacity)
+    writer = _writer_of(inferencer)(inferencer, out, score_thr, opacity)
     done, unreadable = [], {}
     try:
         for path, name in progress(list(zip(paths, names))):
@@ -179,8 +177,12 @@ class _LabelWriter(_Writer):
             )
         return dict(self.meta, images=[])
 
+    def labels_of(self, sample) -> Tensor:
+        """The predicted labels, (1, H, W)."""
+        return sample.pred_sem_seg.data
+
     def add(self, path: Path, name: Path, sample) -> None:
-        labels = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
+        labels = self.labels_of(sample)[0].cpu().numpy().astype(np.uint8)
         file = self.out / 'labels' / f'{name}.png'
         make_folder(file.parent)
         Image.fromarray(labels).save(file)
@@ -191,6 +193,17 @@ class _LabelWriter(_Writer):
                 overlay=f'overlays/{name}.jpg',
             )
         )
+
+
+class _PanopticLabelWriter(_LabelWriter):
+    """Of a panoptic model of labels alone; 255 is what it does not tell apart."""
+
+    def painting(self, score_thr: float, opacity: float) -> dict:
+        self.visualizer.alpha = opacity
+        return {}
+
+    def labels_of(self, sample) -> Tensor:
+        return sample.pred_sem_seg.sem_seg
 
 
 class _InstanceWriter(_Writer):
@@ -296,4 +309,14 @@ class _PanopticWriter(_Writer):
         )
 
 
-_WRITERS = {'mmseg': _LabelWriter, 'mmdet': _InstanceWriter}
+def _writer_of(inferencer) -> type[_Writer]:
+    """The writer for what the model predicts."""
+    if inferencer.scope == 'mmseg':
+        return _LabelWriter
+    if hasattr(inferencer.model, 'panoptic_fusion_head'):
+        return _PanopticWriter
+    if hasattr(inferencer.model, 'roi_head') or not getattr(
+        inferencer.model, 'with_semantic_head', False
+    ):
+        return _InstanceWriter
+    return _PanopticLabelWriter

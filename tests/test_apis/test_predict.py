@@ -12,6 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from helpers.commands import tool
+from helpers.untrained import make
 from pvd_mm.apis.images import find_images, read_image, result_names
 from pvd_mm.apis.inferencers import load_inferencer
 from pvd_mm.apis.predict import predict
@@ -335,6 +336,33 @@ def test_panoptic_segments(panoptic, street_panoptic, tmp_path):
             out / 'overlays' / f'{Path(annotation["file_name"]).stem}.jpg'
         )
         assert overlay.shape == (96, 128, 3)
+
+
+@pytest.mark.parametrize('merge', [True, False])
+def test_a_panoptic_model_of_labels_alone(panoptic, street_panoptic, tmp_path, merge):
+    """Label maps, in which what it does not tell apart is 255."""
+    config = tmp_path / 'labels.py'
+    config.write_text(
+        f'_base_ = {panoptic.config!r}\n'
+        'model = dict(rpn_head=None, roi_head=None, neck=None,\n'
+        f'    panoptic_fusion_head=None, semantic_head=dict(merge_things={merge}))\n'
+        "test_evaluator = [dict(type='SemSegMetric', iou_metrics=['mIoU'])]\n"
+    )
+    trained = make(tmp_path, 'labels', config.read_text())
+    scene = next(street_panoptic.glob('leftImg8bit/val/dornhalm/*.png'))
+    out = tmp_path / 'out'
+    predict(*trained, [str(scene)], str(out), device='cpu')
+    told = json.loads((out / 'labels.json').read_text())
+    assert [Path(image['file_name']) for image in told['images']] == [scene]
+    assert len(told['classes']) == 19
+    labels = np.array(Image.open(out / told['images'][0]['labels']))
+    overlay = read_image(out / told['images'][0]['overlay'])
+    assert labels.shape == (96, 128) and overlay.shape == (96, 128, 3)
+    inferencer = load_inferencer(*trained, device='cpu')
+    expected = inferencer.predict(str(scene)).pred_sem_seg.sem_seg[0]
+    assert (labels == expected.numpy()).all()
+    if merge:
+        assert set(np.unique(labels)) <= {255, *range(8, 19)}
 
 
 def test_an_image_without_any_segment(panoptic, street_panoptic, tmp_path):
