@@ -8,6 +8,7 @@ from PIL import Image
 
 from comparison.compare import compare
 from comparison.figures import draw_figures
+from comparison.kinds import task_of
 from comparison.runs import Run
 from pvd_mm import register_all_modules
 from pvd_mm.utils.errors import UserError
@@ -60,3 +61,19 @@ def test_the_figure(runs, detector, tmp_path):
     assert result['images'][0]['differing'] > 0 and out.is_file()
     with pytest.raises(UserError, match='the tasks of .* panoptic and mmdet'):
         draw_figures([runs[0], Run('shapes', *detector)], str(tmp_path / 'x.png'))
+
+
+def test_panoptic_models_of_one_task_are_refused():
+    """Their data are of another kind than their results."""
+    class Model:
+        with_panoptic_fusion_head = False
+
+    class Inferencer:
+        scope, model = 'mmdet', Model()
+
+    with pytest.raises(UserError, match='Model without a panoptic_fusion_head has no'):
+        task_of(Inferencer)
+    Model.with_panoptic_fusion_head = True
+    assert task_of(Inferencer) == 'panoptic'
+    Inferencer.model = object()
+    assert task_of(Inferencer) == 'mmdet'
