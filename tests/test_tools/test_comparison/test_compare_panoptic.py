@@ -65,6 +65,7 @@ def test_the_figure(runs, detector, tmp_path):
 
 def test_panoptic_models_of_one_task_are_refused():
     """Their data are of another kind than their results."""
+
     class Model:
         with_panoptic_fusion_head = False
 
