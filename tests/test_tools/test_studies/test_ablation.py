@@ -196,6 +196,10 @@ def test_tables_and_plots(tmp_path):
     shares = dict(result('DeepLabv3'), metrics={'coco/segm_mAP': 0.184})
     detectors = dataclasses.replace(grid, metrics={'mask AP': 'coco/segm_mAP'})
     assert '| DeepLabv3 | 18.40 | 1.00' in markdown(detectors, [shares])
+    # what nothing was found of has no figure; others' mean is without it
+    nothing = [dict(one, metrics={**one['metrics'], 'mIoU': None}) for one in results]
+    assert '| DeepLabv3 | - | 1.00' in markdown(grid, nothing)
+    assert '| PVD, 3×3 | 12.00 | 1.00' in markdown(grid, [nothing[1], results[2]])
     # times of trainings side by side say nothing
     crowded = [dict(one, jobs=2) for one in results]
     assert markdown(grid, crowded).splitlines()[4] == (

@@ -40,11 +40,15 @@ def _percent(metrics: dict, key: str) -> float:
 
 
 def _metric(seeds: Sequence[dict], key: str) -> str:
+    measured = [result['metrics'] for result in seeds if key in result['metrics']]
+    if not measured:
+        return 'not run'
+    # none is what nothing was found of, such as the pieces of missed objects
     values = [
-        _percent(result['metrics'], key) for result in seeds if key in result['metrics']
+        _percent(metrics, key) for metrics in measured if metrics[key] is not None
     ]
     if not values:
-        return 'not run'
+        return '-'
     mean = f'{statistics.fmean(values):.2f}'
     if len(values) == 1:
         return mean
