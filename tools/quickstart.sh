@@ -17,11 +17,18 @@ case ${REST[0]:-} in
     --task=*) TASK=${REST[0]#*=}; REST=("${REST[@]:1}") ;;
 esac
 [ ${#REST[@]} = 0 ] || die "unknown argument: ${REST[0]}"
+VOTES=()  # an image, and a pixel in it
 case $TASK in
-    semantic) SAMPLE=street WORK=work_dirs/quickstart ;;
-    instance) SAMPLE=shapes WORK=work_dirs/quickstart-instance ;;
-    panoptic) SAMPLE=street-panoptic WORK=work_dirs/quickstart-panoptic ;;
-    camvid) SAMPLE=camvid WORK=work_dirs/quickstart-camvid ;;
+    semantic)
+        SAMPLE=street WORK=work_dirs/quickstart FIGURE=fig6
+        VOTES=(data/street/leftImg8bit/val/dornhalm/dornhalm_000000_000019_leftImg8bit.png
+            --pixel 256 128) ;;
+    instance) SAMPLE=shapes WORK=work_dirs/quickstart-instance FIGURE=fig7 ;;
+    panoptic)
+        SAMPLE=street-panoptic WORK=work_dirs/quickstart-panoptic FIGURE=segments ;;
+    camvid)
+        SAMPLE=camvid WORK=work_dirs/quickstart-camvid FIGURE=fig6
+        VOTES=(data/camvid/val/0016E5_07959.png --pixel 240 180) ;;
     *) die "--task is semantic, instance, panoptic or camvid, got '$TASK'" ;;
 esac
 [ "$STACK" = openmmlab ] || WORK=$WORK-$STACK
@@ -86,16 +93,12 @@ elif [ ! -e checkpoints/efficientnet-lite0.pth ]; then
         "$PY" tools/model_converters/efficientnet_lite.py || die 'no weights'
 fi
 
-VOTES_OF='' VOTES_AT=()  # an image and a pixel in it
-if [ "$TASK" = camvid ]; then
-    method DeepLabv3 deeplabv3 deeplabv3_efficientnet-lite0-d16
-    method PVD pvd pvd_efficientnet-lite0-full
-    VOTES_OF=data/camvid/val/0016E5_07959.png VOTES_AT=(240 180)
-elif [ "$TASK" = semantic ]; then
+if [ "$TASK" = semantic ]; then
     method DeepLabv3 deeplabv3 deeplabv3_r18-d8
     method PVD pvd pvd_r18-full
-    VOTES_OF=data/street/leftImg8bit/val/dornhalm/dornhalm_000000_000019_leftImg8bit.png
-    VOTES_AT=(256 128)
+elif [ "$TASK" = camvid ]; then
+    method DeepLabv3 deeplabv3 deeplabv3_efficientnet-lite0-d16
+    method PVD pvd pvd_efficientnet-lite0-full
 elif [ "$TASK" = instance ]; then
     method 'Mask R-CNN' mask_rcnn mask-rcnn_r18-c4
     method PVD pvd_mask_rcnn pvd-mask-rcnn_r18-c4
@@ -105,17 +108,12 @@ else
 fi
 
 say 'Drawing what the paper shows: Fig. 6, or 7 of detectors; and votes'
-case $TASK in
-    semantic | camvid) figure=fig6 ;;
-    instance) figure=fig7 ;;
-    panoptic) figure=segments ;;
-esac
-PICTURES=("$WORK/$figure.png")
-"$PY" tools/draw_figures.py "${METHODS[@]}" --out "$WORK/$figure.png" --force || exit
-if [ -n "$VOTES_OF" ]; then  # the last method is PVD
+PICTURES=("$WORK/$FIGURE.png")
+"$PY" tools/draw_figures.py "${METHODS[@]}" --out "$WORK/$FIGURE.png" --force || exit
+if [ ${#VOTES[@]} != 0 ]; then  # the last method is PVD
     PICTURES+=("$WORK/votes.png")
-    "$PY" tools/draw_votes.py "${METHODS[@]: -2}" "$VOTES_OF" \
-        --pixel "${VOTES_AT[@]}" --out "$WORK/votes.png" --force || exit
+    "$PY" tools/draw_votes.py "${METHODS[@]: -2}" "${VOTES[@]}" \
+        --out "$WORK/votes.png" --force || exit
 fi
 
 say 'Comparing'

@@ -208,6 +208,7 @@ def test_tables_and_plots(tmp_path):
     for some, name in (
         (results, 'all.png'),
         (crowded, 'crowded.png'),
+        ([dict(one, curve={'2': one['metrics']}) for one in nothing], 'nothing.png'),
         ([], 'none.png'),
     ):
         plot(grid, 'both', some, str(tmp_path / name))

@@ -1,6 +1,7 @@
 # Copyright (c) PVD-MM contributors. Apache-2.0.
 """Tables and plots of a grid's results."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from functools import partial
@@ -35,18 +36,20 @@ def table(grid: Grid, title: str, results: Sequence[dict]) -> str:
 
 
 def _percent(metrics: dict, key: str) -> float:
-    """pycocotools gives shares, mmseg percent."""
+    """pycocotools gives shares, mmseg percent; NaN where there was nothing to
+    measure, such as the pieces of objects that are all missed."""
+    if metrics[key] is None:
+        return math.nan
     return metrics[key] * (100 if key.startswith('coco/') else 1)
 
 
 def _metric(seeds: Sequence[dict], key: str) -> str:
-    measured = [result['metrics'] for result in seeds if key in result['metrics']]
+    measured = [
+        _percent(result['metrics'], key) for result in seeds if key in result['metrics']
+    ]
     if not measured:
         return 'not run'
-    # none is what nothing was found of, such as the pieces of missed objects
-    values = [
-        _percent(metrics, key) for metrics in measured if metrics[key] is not None
-    ]
+    values = [value for value in measured if not math.isnan(value)]
     if not values:
         return '-'
     mean = f'{statistics.fmean(values):.2f}'
