@@ -148,7 +148,15 @@ def test_files_for_torch_alone(segmentor_files, model, tmp_path, format, suffix)
 def test_smaller(segmentor_files, labels_file, tmp_path, precision, share):
     path = tmp_path / 'pvd.onnx'
     proof = export(*segmentor_files, str(path), precision=precision, agreement=0.5)
-    assert 0 < proof.difference < 0.2 * proof.largest
+    assert 0 < proof.difference < 0.3 * proof.largest
+    weights = [
+        onnx.numpy_helper.to_array(weight).astype(int)
+        for weight in onnx.load(path).graph.initializer
+        if weight.name.endswith('weight_quantized')
+    ]
+    assert bool(weights) is (precision == 'int8')
+    # 8 bits would overflow on CPUs without VNNI
+    assert all(abs(weight).max() <= 64 for weight in weights)
     assert path.stat().st_size < share * labels_file.stat().st_size
     (labels,) = session(path).run(None, dict(image=random_images((2, 3, 50, 70))))
     assert labels.shape == (2, 50, 70)

@@ -158,7 +158,7 @@ def to_float16(path: Path, operators: Sequence[str] | None) -> None:
 
 
 def to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
-    """Make the convolutions of an ONNX file int8.
+    """Make the convolutions of an ONNX file int8, with weights of 7 bits.
 
     Args:
         path (Path): The file.
@@ -174,7 +174,13 @@ def to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
             return None if image is None else dict(image=image)
 
     quantization.quantize_static(
-        str(path), str(path), Reader(), per_channel=True, op_types_to_quantize=['Conv']
+        str(path),
+        str(path),
+        Reader(),
+        per_channel=True,
+        op_types_to_quantize=['Conv'],
+        # x86 without VNNI adds two products of 8 bits in 16, which 7 bits spare
+        reduce_range=True,
     )
 
 
