@@ -2,6 +2,8 @@
 """Export of trained segmentors: the files, run by onnxruntime and by torch alone."""
 
 import json
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from helpers.torch_features import needs_automatic_sizes
 from helpers.untrained import DETECTOR, SEGMENTOR, make
 from pvd_mm.apis import export as exporting
 from pvd_mm.apis.export import export
+from pvd_mm.apis.export.files import to_int8
 from pvd_mm.apis.inferencers import load_inferencer
 from pvd_mm.utils.errors import UserError
 
@@ -160,6 +163,19 @@ def test_smaller(segmentor_files, labels_file, tmp_path, precision, share):
     assert path.stat().st_size < share * labels_file.stat().st_size
     (labels,) = session(path).run(None, dict(image=random_images((2, 3, 50, 70))))
     assert labels.shape == (2, 50, 70)
+
+
+def test_one_strange_image_does_not_widen_int8(labels_file, model, tmp_path):
+    path = Path(shutil.copy(labels_file, tmp_path))
+    images = [factor * random_images((1, 3, 33, 65)) for factor in (1, 1, 1, 9)]
+    to_int8(path, images)
+    values = {weight.name: weight for weight in onnx.load(path).graph.initializer}
+    scale = onnx.numpy_helper.to_array(values['div_scale'])  # of normalised images
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    maps = [((torch.from_numpy(image) - mean) / std).flatten() for image in images]
+    ranges = torch.tensor([[x.max() - x.min()] for x in maps])
+    assert scale * 255 == pytest.approx(ranges.mean().item(), rel=1e-3)
+    assert scale * 255 < ranges.max() / 2
 
 
 def test_example_that_runs_a_file(labels_file, model, tmp_path):

@@ -181,6 +181,8 @@ def to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
         op_types_to_quantize=['Conv'],
         # x86 without VNNI adds two products of 8 bits in 16, which 7 bits spare
         reduce_range=True,
+        # the mean range of an image, which no single strange one widens
+        extra_options=dict(CalibMovingAverage=True),
     )
 
 
