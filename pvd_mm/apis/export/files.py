@@ -157,12 +157,16 @@ def to_float16(path: Path, operators: Sequence[str] | None) -> None:
     onnx.save(file.model, path)
 
 
-def to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
+def to_int8(
+    path: Path, calibration: Sequence[np.ndarray], mean_range: bool = False
+) -> None:
     """Make the convolutions of an ONNX file int8, with weights of 7 bits.
 
     Args:
         path (Path): The file.
         calibration (Sequence[np.ndarray]): Images (N, 3, H, W) as it takes them.
+        mean_range (bool): Whether 8 bits hold what an image has on the mean, which
+            no single strange one widens, or what any has. Defaults to False.
     """
     from onnxruntime import quantization
 
@@ -181,8 +185,7 @@ def to_int8(path: Path, calibration: Sequence[np.ndarray]) -> None:
         op_types_to_quantize=['Conv'],
         # x86 without VNNI adds two products of 8 bits in 16, which 7 bits spare
         reduce_range=True,
-        # the mean range of an image, which no single strange one widens
-        extra_options=dict(CalibMovingAverage=True),
+        extra_options=dict(CalibMovingAverage=mean_range),
     )
 
 
