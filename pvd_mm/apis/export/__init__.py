@@ -143,8 +143,7 @@ def export(
         if precision == 'float16':
             to_float16(partial, module.half_operators)
         elif precision == 'int8':
-            # boxes suffer more from what is cut off than from coarse steps
-            to_int8(partial, calibration, mean_range=inferencer.scope == 'mmseg')
+            to_int8(partial, calibration, module.mean_range)
         run = read(format, partial)
         proof = task.prove(inferencer, run, samples, swaps)
         _check_agreement(proof, agreement, task.COMPARED)

@@ -61,6 +61,8 @@ class WholeDetector(WholeModel):
 
     sides = {2: 'height', 3: 'width'}
     first_side = 'detections'
+    # boxes suffer more from what is cut off than from coarse steps
+    mean_range = False
     half_operators = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul', 'MaxPool', 'Relu')
     recording = staticmethod(recording)
     translations = staticmethod(translations)

@@ -21,6 +21,7 @@ class WholeModel(nn.Module):
     translations    makes the table of operators that only it has, to ONNX; see
                     ``torch.onnx.export``
     half_operators  those of ONNX that compute in float16; None for all that can
+    mean_range      of int8, see :func:`.to_int8`
     =============== =============================================================
 
     Args:
@@ -34,6 +35,7 @@ class WholeModel(nn.Module):
     recording = staticmethod(use_standard_operators)
     translations = staticmethod(dict)
     half_operators: tuple[str, ...] | None = None
+    mean_range = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
