@@ -172,36 +172,6 @@ def test_any_pyramid_of_mmseg():
     assert losses(model)['decode.loss_ce'] > 0
 
 
-@pytest.mark.parametrize(
-    'backbone, channels',
-    [
-        (
-            dict(type='mmpretrain.MobileNetV2', out_indices=(0, 1, 2, 4, 7)),
-            [16, 24, 32, 96, 1280],
-        ),
-        (
-            dict(
-                type='mmpretrain.TIMMBackbone',
-                model_name='efficientnet_lite0',
-                features_only=True,
-            ),
-            [16, 24, 40, 112, 320],
-        ),
-    ],
-)
-def test_any_pyramid_of_mmpretrain_and_timm(backbone, channels):
-    """By their names alone, as mmseg's documentation has it."""
-    pytest.importorskip('mmpretrain', reason='mmpretrain is not installed')
-    if 'TIMM' in backbone['type']:
-        pytest.importorskip('timm', reason='timm is not installed')
-    model = segmentor(head=dict(in_channels=channels))
-    model.backbone = MODELS.build(backbone)
-    loss = losses(model)['decode.loss_ce']
-    loss.backward()
-    first = next(model.backbone.parameters())
-    assert loss > 0 and first.grad.isfinite().all() and first.grad.any()
-
-
 def test_auxiliary_head_and_several_losses():
     model = segmentor(
         head=dict(
