@@ -26,7 +26,9 @@ class PVDHead(BaseDecodeHead):
     are y_L, and the decoder carries them down to the size of z_0, a quarter
     of the image with a backbone's default maps. With ``channels`` set, an
     embedding of so many channels is decoded instead and classified at the
-    end.
+    end. The defaults are the paper's reading; what to choose for what, from
+    trainings on CamVid, is in ``docs/use_in_your_project.md``, "Which to
+    choose".
 
     Args:
         in_channels (Sequence[int]): Channels of the maps z_0 … z_L, finest
