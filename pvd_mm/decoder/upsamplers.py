@@ -97,15 +97,17 @@ class CarafeUpsampler(BaseModule):
         self, fused: Tensor, kernels: Tensor, size: tuple[int, int], stride: int
     ) -> Tensor:
         """M (N, C_obj, H_B, W_B) to D (N, C_obj, H_A, W_A)."""
-        height, width = size
-        weights = _pixel_shuffle(kernels, stride)[..., :height, :width].softmax(dim=1)
-        windows = F.unfold(fused, self.kernel_size, padding=self.kernel_size // 2)
-        windows = windows.unflatten(2, fused.shape[2:])
-        windows = F.interpolate(windows, scale_factor=stride, mode='nearest')[
-            ..., :height, :width
-        ]
-        windows = windows.unflatten(1, (-1, self.kernel_size**2))
-        return (windows * weights[:, None]).sum(2)
+        k = self.kernel_size
+        height, width = sizes_of(fused)[2:]
+        # (N, k², s², H_B, W_B), for the s² pixels of A in each pixel of B
+        weights = kernels.unflatten(1, (k**2, -1)).softmax(dim=1)
+        padded = F.pad(fused, [k // 2] * 4)
+        gathered = 0
+        for index in range(k**2):  # a window at a time holds memory down
+            y, x = divmod(index, k)
+            neighbours = padded[:, :, None, y : y + height, x : x + width]
+            gathered = gathered + neighbours * weights[:, None, index]
+        return crop(_pixel_shuffle(gathered.flatten(1, 2), stride), *size)
 
 
 class DySampleUpsampler(BaseModule):
