@@ -2,6 +2,8 @@
 """The head on backbones of mmpretrain, and of timm by mmpretrain's wrapper."""
 
 import json
+import os
+from pathlib import Path
 
 from helpers.commands import python
 
@@ -44,23 +46,20 @@ except ImportError:
                  '.transforms.functional', '.transforms.transforms'):
         sys.modules[f'torchvision{part}'] = MagicMock(__version__='0.0.0')
 
-import torch
-import mmseg.models
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
-import pvd_mm
+from test_pvd_head import losses, segmentor
 
 init_default_scope('mmseg')
 for cfg in json.loads(sys.argv[1]):
     channels = cfg.pop('channels')
-    backbone = MODELS.build(cfg)
-    head = MODELS.build(dict(type='PVDHead', in_channels=channels, num_classes=5))
-    logits = head(backbone(torch.rand(2, 3, 64, 96)))
-    target = torch.randint(5, (2, *logits.shape[2:]))
-    torch.nn.functional.cross_entropy(logits, target).backward()
-    gradient = next(backbone.parameters()).grad
-    assert gradient.isfinite().all() and gradient.any()
-    print(type(backbone).__module__, *logits.shape)
+    model = segmentor(head=dict(in_channels=channels))
+    model.backbone = MODELS.build(cfg)
+    loss = losses(model)['decode.loss_ce']
+    loss.backward()
+    gradient = next(model.backbone.parameters()).grad
+    assert loss > 0 and gradient.isfinite().all() and gradient.any()
+    print(type(model.backbone).__module__)
 """
 
 
@@ -68,6 +67,8 @@ def test_pyramids_by_their_names_alone(tmp_path):
     """As mmseg's documentation has it."""
     install = ['-m', 'pip', 'install', '-q', '--disable-pip-version-check', '--no-deps']
     python(*install, '--target', tmp_path, *PACKAGES)
-    output = python('-c', STEPS, json.dumps(PYRAMIDS), PYTHONPATH=tmp_path)
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, (tmp_path, here, here.parent)))
+    output = python('-c', STEPS, json.dumps(PYRAMIDS), PYTHONPATH=path)
     for module in ('mobilenet_v2', 'timm_backbone'):
-        assert f'mmpretrain.models.backbones.{module} 2 5 32 48\n' in output
+        assert f'mmpretrain.models.backbones.{module}\n' in output
