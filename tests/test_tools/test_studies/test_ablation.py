@@ -255,6 +255,10 @@ def test_a_resumed_log(tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(UserError, match='no validation'):
         summarize(str(tmp_path / 'empty'))
+    for part in ('1', '2'):  # a training of fewer steps than the logger's interval
+        (tmp_path / part / 'vis_data/scalars.json').write_text(lines[-2])
+    with pytest.raises(UserError, match='no training step.*logger.interval'):
+        summarize(str(tmp_path))
 
 
 def test_the_tool_trains_once_and_goes_on(tmp_path):

@@ -34,11 +34,16 @@ def summarize(work_dir: str) -> dict:
         all steps, without validation.
 
     Raises:
-        UserError: If it has not been validated.
+        UserError: If it has not been validated, or is shorter than the log's interval.
     """
     training, validation = read_log(work_dir)
     if not validation:
         raise UserError(f'{work_dir} has no validation in its log')
+    if not training:
+        raise UserError(
+            f'{work_dir} has no training step in its log: it must take at least '
+            'default_hooks.logger.interval of them'
+        )
     timing = ('step', 'time', 'data_time')
     seconds, before = 0.0, 0
     for step in sorted(training):
