@@ -134,7 +134,7 @@ def test_the_encoder_of_a_study_is_one():
         for path in CONFIGS
         if 'efficientnet' in path
     ]
-    assert len(encoders) == 5 and all(one == encoders[0] for one in encoders)
+    assert len(encoders) == 6 and all(one == encoders[0] for one in encoders)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,7 @@ def test_the_encoder_of_a_study_is_one():
         'pvd/pvd_r50-block_1xb8-8k_camvid-360x480.py',
         'pvd/pvd_r18-full-c32_1xb4-1200_camvid-180x240.py',
         'pvd/pvd_efficientnet-lite0-full_1xb4-2k_camvid-240x320.py',
+        'pvd/pvd_efficientnet-lite0-full-e64_1xb4-2k_camvid-240x320.py',
     ],
 )
 def test_the_chain_does_not_diverge(path):
