@@ -74,12 +74,22 @@ CANDIDATES = (
         'pvd_efficientnet-lite0-full_1xb4-2k_camvid-240x320',
         {'model.decode_head.num_classes': 19},
     ),
+    Candidate(
+        'PVD full-e64 Lite0',
+        'pvd_efficientnet-lite0-full-e64_1xb4-2k_camvid-240x320',
+        {'model.decode_head.num_classes': 19},
+    ),
     Candidate('PVD stage R50', 'pvd_r50-stage_1xb4-90k_cityscapes-512x1024'),
     Candidate('DeepLabv3 R18-D8', 'deeplabv3_r18-d8_1xb4-90k_cityscapes-512x1024'),
     Candidate(
         'Semantic FPN R18',
         'mmseg::sem_fpn/fpn_r50_4xb2-80k_cityscapes-512x1024.py',
         {'model.backbone.depth': 18, 'model.neck.in_channels': [64, 128, 256, 512]},
+    ),
+    Candidate(
+        'Semantic FPN Lite0',
+        'fpn_efficientnet-lite0_1xb4-2k_camvid-240x320',
+        {'model.decode_head.num_classes': 19},
     ),
     Candidate(
         'BiSeNetV2',
