@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch.utils.data
 from PIL import Image
 
 from helpers.commands import ROOT, losses, tool
@@ -19,6 +20,10 @@ from pvd_mm.data.samples import (
 )
 
 TINY = Path(__file__).parent / 'helpers/tiny_fcn.py'
+# Seconds that a loader waits for each of its workers to end. Those of a runner that
+# was replaced in this process never do: the garbage collector ends the queue that
+# would tell them to before the loader, which then waits in vain (torch's are 5).
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5
 SCOPES = dict(test_semantic='mmseg', test_instance='mmdet', test_panoptic='mmdet')
 
 
