@@ -60,6 +60,7 @@ class Candidate(NamedTuple):
     fixed: bool = False  # exported for each size: its maps don't fit at all sizes
 
 
+_19_CLASSES = {'model.decode_head.num_classes': 19}
 #: PVD, its baselines, and mmseg's models for real time, with 19 classes.
 CANDIDATES = (
     Candidate('PVD stage R18', 'pvd_r18-stage_1xb4-90k_cityscapes-512x1024'),
@@ -67,17 +68,17 @@ CANDIDATES = (
     Candidate(
         'PVD stage Lite0',
         'pvd_efficientnet-lite0-stage_1xb4-2k_camvid-240x320',
-        {'model.decode_head.num_classes': 19},
+        _19_CLASSES,
     ),
     Candidate(
         'PVD full Lite0',
         'pvd_efficientnet-lite0-full_1xb4-2k_camvid-240x320',
-        {'model.decode_head.num_classes': 19},
+        _19_CLASSES,
     ),
     Candidate(
         'PVD full-e64 Lite0',
         'pvd_efficientnet-lite0-full-e64_1xb4-2k_camvid-240x320',
-        {'model.decode_head.num_classes': 19},
+        _19_CLASSES,
     ),
     Candidate('PVD stage R50', 'pvd_r50-stage_1xb4-90k_cityscapes-512x1024'),
     Candidate('DeepLabv3 R18-D8', 'deeplabv3_r18-d8_1xb4-90k_cityscapes-512x1024'),
@@ -89,7 +90,7 @@ CANDIDATES = (
     Candidate(
         'Semantic FPN Lite0',
         'fpn_efficientnet-lite0_1xb4-2k_camvid-240x320',
-        {'model.decode_head.num_classes': 19},
+        _19_CLASSES,
     ),
     Candidate(
         'BiSeNetV2',
